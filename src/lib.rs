@@ -1,1 +1,4 @@
+//! Campanile: campaigns and notifications, one binary, gRPC first, REST from the same protobuf.
 
+pub mod api;
+pub mod model;

@@ -1,0 +1,8 @@
+//! The way in: both doors, gRPC and REST, onto the same handlers. Protobuf and HTTP are known here and nowhere else; no
+//! rule of the product and no SQL is.
+
+pub mod call;
+pub mod method;
+
+pub use call::{Call, Door, Idempotency, Reply};
+pub use method::Method;

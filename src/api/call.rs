@@ -1,0 +1,77 @@
+//! What a handler knows about a call beside its message, whichever door it came through.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Method;
+use crate::model::{Caller, Timestamp};
+
+/// The door that a call came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// gRPC and gRPC-Web.
+    Grpc,
+    /// REST with JSON.
+    Rest,
+}
+
+impl Door {
+    /// The word in metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Rest => "rest",
+        }
+    }
+}
+
+/// An idempotency key with the hash of the request it came with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The caller's key: 1 to 255 visible ASCII characters.
+    pub key: String,
+    /// SHA-256 of the rpc's name and the request's deterministic encoding; equal for both doors.
+    pub hash: [u8; 32],
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The rpc.
+    pub method: &'static Method,
+    /// The door it came through.
+    pub door: Door,
+    /// Who calls.
+    pub caller: Caller,
+    /// The uid that the call acts for, lower-cased and well formed; not known to exist.
+    pub on_behalf_of: Option<String>,
+    /// When the call arrived.
+    pub now: Timestamp,
+    /// When the caller stops waiting.
+    pub deadline: Option<Instant>,
+    /// The id that ties the call's log lines together, and is answered in `x-request-id`.
+    pub request_id: Arc<str>,
+    /// The idempotency key, on rpcs that take one.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// A handler's answer.
+#[derive(Clone, Debug)]
+pub struct Reply<T> {
+    /// The message.
+    pub message: T,
+    /// Whether it was stored by an earlier call with the same idempotency key.
+    pub replayed: bool,
+}
+
+impl<T> Reply<T> {
+    /// A fresh answer.
+    #[must_use]
+    pub const fn new(message: T) -> Self {
+        Self {
+            message,
+            replayed: false,
+        }
+    }
+}

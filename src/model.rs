@@ -1,0 +1,13 @@
+//! What things are: ids, validated values, state machines and pure rules. Nothing here is async, does I/O, or knows how
+//! it is stored or served.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+pub mod caller;
+pub mod error;
+pub mod id;
+pub mod page;
+pub mod time;
+
+pub use caller::{Caller, Scope};
+pub use error::{Error, Reason, Result, Violation};
+pub use time::{Clock, Timestamp};
