@@ -7,7 +7,10 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};
 
-#[expect(clippy::disallowed_methods, reason = "cargo speaks to a build script through the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo speaks to a build script through the environment"
+)]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=build");

@@ -2,6 +2,7 @@
 //! rule of the product and no SQL is.
 
 pub mod call;
+pub mod convert;
 pub mod method;
 
 pub use call::{Call, Door, Idempotency, Reply};
