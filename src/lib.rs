@@ -1,4 +1,5 @@
 //! Campanile: campaigns and notifications, one binary, gRPC first, REST from the same protobuf.
 
 pub mod api;
+pub mod config;
 pub mod model;

@@ -1,0 +1,300 @@
+//! All settings: flags over environment over `campanile.toml`, checked together, with every fault reported at once. The
+//! only reader of the environment; it never opens what a setting points at, except the configuration file itself.
+
+pub mod setting;
+pub mod source;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+
+pub use setting::{SETTINGS, Setting};
+pub use source::{Faults, Sources};
+
+use source::Values;
+
+/// A text that never prints itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that needs it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The effective configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The listening socket and its limits.
+    pub server: Server,
+    /// The database.
+    pub database: Database,
+    /// Keys that the operator gives.
+    pub credentials: Credentials,
+    /// How requests are matched with apps beside their key.
+    pub tenancy: Tenancy,
+    /// Requests per app and minute.
+    pub rate_limits: RateLimits,
+    /// Origins of web pages that may call from a browser; empty: none.
+    pub cors_origins: Vec<String>,
+    /// Whether an unknown uid becomes a user on first use.
+    pub auto_create_users: bool,
+    /// The log.
+    pub log: Log,
+}
+
+/// The listening socket and its limits.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Connections that are open at once; more wait to be accepted.
+    pub connections_max: usize,
+    /// Concurrent streams of one HTTP/2 connection.
+    pub streams_max: u32,
+    /// Bytes of a request's headers.
+    pub header_bytes_max: u32,
+    /// Time for a client to send its headers.
+    pub header_read_timeout: Duration,
+    /// Idle time after which an HTTP/2 connection is pinged.
+    pub keep_alive_interval: Duration,
+    /// Time for the answer to such a ping.
+    pub keep_alive_timeout: Duration,
+    /// The longest that a unary call may take, whatever its own deadline says.
+    pub deadline_max: Duration,
+    /// Time for calls in flight to finish after SIGTERM.
+    pub drain: Duration,
+}
+
+/// The database.
+#[derive(Clone)]
+pub struct Database {
+    /// `sqlite://<path>` or `postgres://…`.
+    pub url: String,
+    /// Connections in the pool.
+    pub connections_max: u32,
+}
+
+impl Database {
+    /// The URL without its password.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        setting::without_password(&self.url)
+    }
+
+    /// The folder that holds the database file; `None` with PostgreSQL.
+    #[must_use]
+    pub fn folder(&self) -> Option<PathBuf> {
+        let path = self.url.strip_prefix("sqlite:")?.trim_start_matches("//");
+        let path = path.split('?').next().unwrap_or(path);
+        let folder = PathBuf::from(path).parent()?.to_path_buf();
+        Some(if folder.as_os_str().is_empty() {
+            PathBuf::from(".")
+        } else {
+            folder
+        })
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database")
+            .field("url", &self.shown())
+            .field("connections_max", &self.connections_max)
+            .finish()
+    }
+}
+
+/// Keys that the operator gives.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The key of operator calls; without it there are none.
+    pub operator_key: Option<Secret>,
+    /// An app to create at start when it is missing.
+    pub bootstrap: Option<Bootstrap>,
+    /// Encrypts what is stored encrypted; `None`: read or made in the data folder.
+    pub secret_key: Option<SecretKey>,
+}
+
+/// An app to create at start when it is missing.
+#[derive(Clone, Debug)]
+pub struct Bootstrap {
+    /// The app's id.
+    pub app: String,
+    /// Its `fullAccess` key.
+    pub key: Secret,
+}
+
+/// 32 bytes that never print themselves.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretKey(pub [u8; 32]);
+
+impl SecretKey {
+    /// Reads base64 with padding.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        const RULE: &str = "must be 32 bytes in base64, as `openssl rand -base64 32` prints them";
+        let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim());
+        bytes.ok().and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or(RULE)
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// How requests are matched with apps beside their key.
+#[derive(Clone, Debug)]
+pub struct Tenancy {
+    /// Host name with `{appId}` and perhaps `{region}`; `None`: host names are not looked at.
+    pub host_pattern: Option<String>,
+    /// The word for `{region}`, also told in events.
+    pub region: String,
+}
+
+/// Requests per app, node and minute; `None`: no limit.
+#[derive(Clone, Copy, Debug)]
+pub struct RateLimits {
+    /// Most calls.
+    pub standard: Option<NonZeroU32>,
+    /// Calls that create or delete users and credentials.
+    pub core: Option<NonZeroU32>,
+}
+
+/// The log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Which lines: a level, or directives such as `info,campanile::store=debug`.
+    pub filter: String,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
+impl Config {
+    /// Reads, merges and checks all sources.
+    ///
+    /// # Errors
+    /// Every fault of every source.
+    pub fn load(sources: &Sources) -> Result<Self, Faults> {
+        let values = Values::read(sources)?;
+        let faults = contradictions(&values);
+        if faults.is_empty() {
+            Ok(Self::from_values(&values))
+        } else {
+            Err(Faults(faults))
+        }
+    }
+
+    /// The effective value of every setting, secrets hidden, in the form of a configuration file.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn describe(sources: &Sources) -> Result<String, Faults> {
+        let values = Values::read(sources)?;
+        match contradictions(&values) {
+            faults if faults.is_empty() => Ok(values.describe()),
+            faults => Err(Faults(faults)),
+        }
+    }
+
+    fn from_values(values: &Values) -> Self {
+        let seconds = |key| Duration::from_secs(values.integer(key));
+        Self {
+            server: Server {
+                listen: values.parsed("listen").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
+                connections_max: values.integer("connections_max"),
+                streams_max: values.integer("streams_max"),
+                header_bytes_max: values.integer("header_bytes_max"),
+                header_read_timeout: seconds("header_read_timeout_seconds"),
+                keep_alive_interval: seconds("keep_alive_interval_seconds"),
+                keep_alive_timeout: seconds("keep_alive_timeout_seconds"),
+                deadline_max: seconds("deadline_max_seconds"),
+                drain: seconds("drain_seconds"),
+            },
+            database: Database {
+                url: values.text("database_url"),
+                connections_max: values.integer("database_connections_max"),
+            },
+            credentials: Credentials {
+                operator_key: values.optional("operator_key").map(Secret::new),
+                bootstrap: values
+                    .optional("bootstrap_app")
+                    .zip(values.optional("bootstrap_key"))
+                    .map(|(app, key)| Bootstrap {
+                        app: app.to_owned(),
+                        key: Secret::new(key),
+                    }),
+                secret_key: values.optional("secret_key").and_then(|key| SecretKey::parse(key).ok()),
+            },
+            tenancy: Tenancy {
+                host_pattern: values.optional("host_pattern").map(str::to_owned),
+                region: values.text("region"),
+            },
+            rate_limits: RateLimits {
+                standard: NonZeroU32::new(values.integer("rate_limit")),
+                core: NonZeroU32::new(values.integer("rate_limit_core")),
+            },
+            cors_origins: setting::list(&values.text("cors_origins")),
+            auto_create_users: values.text("auto_create_users") == "true",
+            log: Log {
+                filter: values.text("log"),
+                format: if values.text("log_format") == "json" {
+                    LogFormat::Json
+                } else {
+                    LogFormat::Text
+                },
+            },
+        }
+    }
+}
+
+/// Settings that are right by themselves and wrong together.
+fn contradictions(values: &Values) -> Vec<String> {
+    let mut faults = Vec::new();
+    let given = |key| values.optional(key).is_some();
+    if given("bootstrap_app") != given("bootstrap_key") {
+        faults.push("bootstrap_app and bootstrap_key must be set together".to_owned());
+    }
+    if given("operator_key") && values.optional("operator_key") == values.optional("bootstrap_key") {
+        faults.push("operator_key and bootstrap_key must differ".to_owned());
+    }
+    if !values.text("database_url").starts_with("sqlite:") && !given("secret_key") {
+        faults.push(
+            "secret_key must be set with PostgreSQL, equal on all nodes: make one with `openssl rand -base64 32`"
+                .to_owned(),
+        );
+    }
+    faults
+}

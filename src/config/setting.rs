@@ -1,0 +1,324 @@
+//! The table of settings: name, type, unit, default, bounds and meaning of each, said once for the reader, the flags and
+//! the README. It never holds a value.
+
+use std::net::SocketAddr;
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// The key in `campanile.toml`; the flag is `--key-with-dashes`, the variable `CAMPANILE_KEY`.
+    pub key: &'static str,
+    /// What values it takes.
+    pub kind: Kind,
+    /// The value when none is given; empty: not set.
+    pub default: &'static str,
+    /// Whether it is never shown.
+    pub secret: bool,
+    /// What it does, one or two sentences without a full stop at the end.
+    pub meaning: &'static str,
+}
+
+/// What values a setting takes.
+#[derive(Debug)]
+pub enum Kind {
+    /// `<IP address>:<port>`.
+    Address,
+    /// `true` or `false`.
+    Switch,
+    /// A whole number within bounds.
+    Number {
+        /// What it counts.
+        unit: &'static str,
+        /// Smallest value.
+        min: u64,
+        /// Largest value.
+        max: u64,
+    },
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A text with a rule of its own.
+    Text {
+        /// The rule as a predicate: `must be …`.
+        rule: &'static str,
+        /// Whether a text keeps it.
+        keeps: fn(&str) -> bool,
+    },
+}
+
+impl Setting {
+    /// The environment variable.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("CAMPANILE_{}", self.key.to_uppercase())
+    }
+
+    /// The flag, without its leading dashes.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    /// Type, unit and bounds in words.
+    #[must_use]
+    pub fn bounds(&self) -> String {
+        match &self.kind {
+            Kind::Address => "address and port".to_owned(),
+            Kind::Switch => "`true` or `false`".to_owned(),
+            Kind::Number { unit, min, max } => format!("{min}–{max} {unit}"),
+            Kind::Word(words) => words
+                .iter()
+                .map(|word| format!("`{word}`"))
+                .collect::<Vec<_>>()
+                .join(" or "),
+            Kind::Text { rule, .. } => rule.trim_start_matches("must be ").to_owned(),
+        }
+    }
+
+    /// The rule that a value breaks, if it does.
+    pub(super) fn broken_rule(&self, value: &str) -> Option<String> {
+        let (kept, rule) = match &self.kind {
+            Kind::Address => (
+                value.parse::<SocketAddr>().is_ok(),
+                "must be an IP address and a port such as 127.0.0.1:8080".to_owned(),
+            ),
+            Kind::Switch => (
+                matches!(value, "true" | "false"),
+                "must be true or false".to_owned(),
+            ),
+            Kind::Number { unit, min, max } => (
+                value.parse::<u64>().is_ok_and(|number| (*min..=*max).contains(&number)),
+                format!("must be a whole number from {min} to {max} ({unit})"),
+            ),
+            Kind::Word(words) => (words.contains(&value), format!("must be one of {}", words.join(", "))),
+            Kind::Text { rule, keeps } => (keeps(value), (*rule).to_owned()),
+        };
+        (!kept).then_some(rule)
+    }
+}
+
+const fn number(unit: &'static str, min: u64, max: u64) -> Kind {
+    Kind::Number { unit, min, max }
+}
+
+const fn plain(key: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Setting {
+    Setting {
+        key,
+        kind,
+        default,
+        secret: false,
+        meaning,
+    }
+}
+
+const fn secret(key: &'static str, kind: Kind, meaning: &'static str) -> Setting {
+    Setting {
+        key,
+        kind,
+        default: "",
+        secret: true,
+        meaning,
+    }
+}
+
+const KEY: Kind = Kind::Text {
+    rule: "must be 32 to 128 visible ASCII characters",
+    keeps: |text| (32..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()),
+};
+
+/// Every setting, in the order of the documentation.
+pub static SETTINGS: &[Setting] = &[
+    plain(
+        "listen",
+        Kind::Address,
+        "127.0.0.1:8080",
+        "Where gRPC, gRPC-Web, REST, `/docs`, `/healthz`, `/readyz` and `/metrics` are served. No TLS: put a proxy in front before it faces a network",
+    ),
+    plain(
+        "database_url",
+        Kind::Text {
+            rule: "must be sqlite://<path of the file> or postgres://<user>:<password>@<host>/<database>",
+            keeps: |url| {
+                let path = url.strip_prefix("sqlite:").map(|path| path.trim_start_matches("//"));
+                path.is_some_and(|path| !path.is_empty())
+                    || url.starts_with("postgres://")
+                    || url.starts_with("postgresql://")
+            },
+        },
+        "sqlite://data/campanile.db",
+        "The database. A relative SQLite path is relative to the working directory; its folder is created",
+    ),
+    plain(
+        "database_connections_max",
+        number("connections", 2, 500),
+        "16",
+        "Connections in the pool; with SQLite, readers beside the one writer",
+    ),
+    plain(
+        "bootstrap_app",
+        Kind::Text {
+            rule: "must be 1 to 100 lower-case letters, digits, underscores or dashes",
+            keeps: |text| (1..=100).contains(&text.len()) && text.bytes().all(is_slug_byte),
+        },
+        "",
+        "An app with this id is created at start when it is missing. Goes with `bootstrap_key`",
+    ),
+    secret(
+        "bootstrap_key",
+        KEY,
+        "The `fullAccess` API key of the app that `bootstrap_app` names; added at start when it is missing",
+    ),
+    secret(
+        "operator_key",
+        KEY,
+        "The value of the `operatorkey` header on operator calls. Without it operator calls are refused",
+    ),
+    secret(
+        "secret_key",
+        Kind::Text {
+            rule: "must be 32 bytes in base64, as `openssl rand -base64 32` prints them",
+            keeps: |text| super::SecretKey::parse(text).is_ok(),
+        },
+        "Encrypts provider secrets and stored answers that hold a key. With SQLite it is made at the first start and kept beside the database as `secret.key`; with PostgreSQL it is required and equal on all nodes",
+    ),
+    plain(
+        "host_pattern",
+        Kind::Text {
+            rule: "must be a host name with {appId} once, and {region} at most once, such as {appId}.api-{region}.example.com",
+            keeps: |text| {
+                let plain = text.replace("{appId}", "a").replace("{region}", "r");
+                text.matches("{appId}").count() == 1
+                    && text.matches("{region}").count() <= 1
+                    && plain.bytes().all(|byte| is_slug_byte(byte) || byte == b'.')
+            },
+        },
+        "",
+        "When set, a call whose host name fits the pattern and names another app than its key's is refused with 401",
+    ),
+    plain(
+        "region",
+        Kind::Text {
+            rule: "must be 1 to 32 lower-case letters, digits or dashes",
+            keeps: |text| (1..=32).contains(&text.len()) && text.bytes().all(is_slug_byte) && !text.contains('_'),
+        },
+        "us",
+        "The word for `{region}` in `host_pattern`",
+    ),
+    plain(
+        "rate_limit",
+        number("calls per app, node and minute", 0, 100_000_000),
+        "20000",
+        "Rate limit of most calls; 0 turns it off",
+    ),
+    plain(
+        "rate_limit_core",
+        number("calls per app, node and minute", 0, 100_000_000),
+        "10000",
+        "Rate limit of calls that create or delete users and credentials; 0 turns it off",
+    ),
+    plain(
+        "cors_origins",
+        Kind::Text {
+            rule: "must be a comma-separated list of origins such as https://app.example.com, or *",
+            keeps: |text| list(text).iter().all(|origin| is_origin(origin)),
+        },
+        "",
+        "Origins of web pages that may call from a browser. `apikey` and `operatorkey` are never allowed from there",
+    ),
+    plain(
+        "auto_create_users",
+        Kind::Switch,
+        "true",
+        "Whether an unknown uid becomes a user on first use; otherwise it is refused",
+    ),
+    plain(
+        "deadline_max_seconds",
+        number("seconds", 1, 600),
+        "30",
+        "The longest a unary call may take; a shorter `grpc-timeout` of the caller wins",
+    ),
+    plain(
+        "drain_seconds",
+        number("seconds", 0, 600),
+        "25",
+        "How long calls in flight may finish after SIGTERM; a second signal exits at once",
+    ),
+    plain(
+        "connections_max",
+        number("connections", 1, 1_000_000),
+        "10000",
+        "Client connections that are open at once; more wait to be accepted",
+    ),
+    plain(
+        "streams_max",
+        number("streams", 1, 10_000),
+        "250",
+        "Concurrent streams of one HTTP/2 connection",
+    ),
+    plain(
+        "header_bytes_max",
+        number("bytes", 8_192, 1_048_576),
+        "16384",
+        "Size of a request's headers",
+    ),
+    plain(
+        "header_read_timeout_seconds",
+        number("seconds", 1, 300),
+        "10",
+        "Time for a client to send its headers over HTTP/1, also between two requests of one connection",
+    ),
+    plain(
+        "keep_alive_interval_seconds",
+        number("seconds", 5, 3_600),
+        "30",
+        "Idle time after which an HTTP/2 connection is pinged",
+    ),
+    plain(
+        "keep_alive_timeout_seconds",
+        number("seconds", 1, 300),
+        "20",
+        "Time for the answer to such a ping, after which the connection is closed",
+    ),
+    plain(
+        "log",
+        Kind::Text {
+            rule: "must be a level (error, warn, info, debug, trace) or directives such as info,campanile::store=debug",
+            keeps: |text| tracing_subscriber::EnvFilter::try_new(text).is_ok(),
+        },
+        "info",
+        "Which log lines are written, to standard error",
+    ),
+    plain(
+        "log_format",
+        Kind::Word(&["text", "json"]),
+        "text",
+        "The form of a log line",
+    ),
+];
+
+/// The members of a comma-separated list.
+pub(super) fn list(text: &str) -> Vec<String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|member| !member.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The URL with `***` for its password.
+pub(super) fn without_password(url: &str) -> String {
+    let hidden = url.split_once("://").and_then(|(scheme, rest)| {
+        let (credentials, place) = rest.rsplit_once('@')?;
+        let (user, _) = credentials.split_once(':')?;
+        Some(format!("{scheme}://{user}:***@{place}"))
+    });
+    hidden.unwrap_or_else(|| url.to_owned())
+}
+
+fn is_slug_byte(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
+}
+
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    text == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*']))
+}
