@@ -26,6 +26,41 @@ pub enum Affix {
     Prepend,
 }
 
+/// The fields that lists are sorted by: the public names of a cursor's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SortField {
+    /// `sentAt`.
+    SentAt,
+    /// `createdAt`.
+    CreatedAt,
+    /// `updatedAt`.
+    UpdatedAt,
+    /// `name`.
+    Name,
+    /// `channelType`.
+    ChannelType,
+}
+
+impl SortField {
+    /// The public name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SentAt => "sentAt",
+            Self::CreatedAt => "createdAt",
+            Self::UpdatedAt => "updatedAt",
+            Self::Name => "name",
+            Self::ChannelType => "channelType",
+        }
+    }
+}
+
+/// One of the fields that a certain list can be sorted by.
+pub trait Sortable: Copy + PartialEq + Send + Sync + 'static {
+    /// The field by its public name.
+    fn field(self) -> SortField;
+}
+
 /// The value of the sort field in the row at a page's edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SortValue {
