@@ -2,11 +2,15 @@
 //! it is stored or served.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub mod app;
 pub mod caller;
 pub mod error;
 pub mod id;
+pub mod name;
 pub mod page;
 pub mod time;
+pub mod user;
+pub mod version;
 
 pub use caller::{Caller, Scope};
 pub use error::{Error, Reason, Result, Violation};
