@@ -8,6 +8,7 @@ pub mod error;
 pub mod id;
 pub mod name;
 pub mod page;
+pub mod render;
 pub mod time;
 pub mod user;
 pub mod version;
