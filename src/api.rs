@@ -4,6 +4,8 @@
 pub mod call;
 pub mod convert;
 pub mod method;
+pub mod rest;
+pub mod status;
 
-pub use call::{Call, Door, Idempotency, Reply};
+pub use call::{Call, CallHead, Door, Idempotency, Reply};
 pub use method::Method;

@@ -35,6 +35,43 @@ pub struct Idempotency {
     pub hash: [u8; 32],
 }
 
+/// What the layers in front of both doors found out about a call. They put it into the request's extensions, and a door
+/// that does not find it there answers `ERR_INTERNAL`.
+#[derive(Clone, Debug)]
+pub struct CallHead {
+    /// The rpc.
+    pub method: &'static Method,
+    /// The door it came through.
+    pub door: Door,
+    /// Who calls.
+    pub caller: Caller,
+    /// The uid that the call acts for, lower-cased and well formed; not known to exist.
+    pub on_behalf_of: Option<String>,
+    /// When the call arrived.
+    pub now: Timestamp,
+    /// When the caller stops waiting.
+    pub deadline: Option<Instant>,
+    /// The id that ties the call's log lines together, and is answered in `x-request-id`.
+    pub request_id: Arc<str>,
+}
+
+impl CallHead {
+    /// The call, once its message was read.
+    #[must_use]
+    pub fn with(self, idempotency: Option<Idempotency>) -> Call {
+        Call {
+            method: self.method,
+            door: self.door,
+            caller: self.caller,
+            on_behalf_of: self.on_behalf_of,
+            now: self.now,
+            deadline: self.deadline,
+            request_id: self.request_id,
+            idempotency,
+        }
+    }
+}
+
 /// One call.
 #[derive(Clone, Debug)]
 pub struct Call {

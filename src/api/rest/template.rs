@@ -1,0 +1,133 @@
+//! Path templates of `google.api.http`, cut into what a trie needs. The build script reads this file too, so it uses
+//! nothing but the standard library; it never matches a path.
+
+/// One step of a path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Segment {
+    /// Exactly this text.
+    Literal(String),
+    /// `*`: any one segment that is not empty.
+    One,
+    /// `**`: all that is left, at least one segment.
+    Rest,
+}
+
+/// A variable and the segments it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// The request's field, as a path of proto names such as `user.uid`.
+    pub field: String,
+    /// The first segment.
+    pub start: usize,
+    /// One past the last.
+    pub end: usize,
+}
+
+/// A template in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// The steps from the root.
+    pub segments: Vec<Segment>,
+    /// The variables, from left to right.
+    pub variables: Vec<Variable>,
+    /// The custom verb behind the last segment's colon.
+    pub verb: Option<String>,
+}
+
+impl Template {
+    /// Reads `/v3/users/{uid}`, `/v3/{name=shelves/*}/books`, `/v3/{path=**}`, `/v3/users/{uid}:touch`.
+    ///
+    /// # Errors
+    /// What is wrong with the template.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let fault = |why: &str| Err(format!("path template {text}: {why}"));
+        let Some(path) = text.strip_prefix('/') else {
+            return fault("must begin with a slash");
+        };
+        let (path, verb) = split_verb(path);
+        let mut template = Self {
+            segments: Vec::new(),
+            variables: Vec::new(),
+            verb: verb.map(str::to_owned),
+        };
+        for part in split_outside_braces(path) {
+            let Some(inner) = part.strip_prefix('{') else {
+                template.segments.push(segment(part));
+                continue;
+            };
+            let Some(inner) = inner.strip_suffix('}') else {
+                return fault("has a brace that is not closed, or text beside a variable");
+            };
+            let (field, pattern) = inner.split_once('=').unwrap_or((inner, "*"));
+            let start = template.segments.len();
+            template.segments.extend(pattern.split('/').map(segment));
+            template.variables.push(Variable {
+                field: field.to_owned(),
+                start,
+                end: template.segments.len(),
+            });
+        }
+        let empty = |segment: &Segment| matches!(segment, Segment::Literal(text) if text.is_empty());
+        if template.segments.iter().any(empty) {
+            return fault("has an empty segment");
+        }
+        let rest = template.segments.iter().position(|segment| *segment == Segment::Rest);
+        if rest.is_some_and(|at| at + 1 < template.segments.len()) {
+            return fault("has segments after **");
+        }
+        Ok(template)
+    }
+
+    /// What decides which requests match: the template without the names of its variables.
+    #[must_use]
+    pub fn shape(&self) -> String {
+        let mut shape = String::new();
+        for segment in &self.segments {
+            shape.push('/');
+            shape.push_str(match segment {
+                Segment::Literal(text) => text,
+                Segment::One => "*",
+                Segment::Rest => "**",
+            });
+        }
+        if let Some(verb) = &self.verb {
+            shape.push(':');
+            shape.push_str(verb);
+        }
+        shape
+    }
+}
+
+fn segment(text: &str) -> Segment {
+    match text {
+        "*" => Segment::One,
+        "**" => Segment::Rest,
+        literal => Segment::Literal(literal.to_owned()),
+    }
+}
+
+/// The verb stands after a colon in the last segment, outside braces.
+fn split_verb(path: &str) -> (&str, Option<&str>) {
+    let after_braces = path.rfind('}').map_or(0, |at| at + 1);
+    let last = path.rfind('/').map_or(0, |at| at + 1).max(after_braces);
+    match path.rfind(':') {
+        Some(colon) if colon >= last => {
+            let (path, verb) = path.split_at(colon);
+            (path, Some(verb.trim_start_matches(':')))
+        }
+        _ => (path, None),
+    }
+}
+
+fn split_outside_braces(path: &str) -> Vec<&str> {
+    let mut inside = false;
+    path.split(|c| {
+        match c {
+            '{' => inside = true,
+            '}' => inside = false,
+            _ => {}
+        }
+        c == '/' && !inside
+    })
+    .collect()
+}

@@ -1,0 +1,126 @@
+//! The service's error as a gRPC status with google.rpc details, and back. It never decides what is an error.
+
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use super::rest::error::details;
+use crate::model::{Error, Reason, Violation};
+
+/// Who says so: the domain of every gRPC error and the source of every REST error.
+pub const SOURCE: &str = "campaigns-service";
+
+/// Languages of the messages for end users.
+const LOCALE: &str = "en-US";
+
+/// The status of an error. What caused it stays behind.
+#[must_use]
+pub fn to_status(error: &Error) -> Status {
+    let reason = error.reason();
+    let metadata: HashMap<String, String> = details(error).into_iter().collect();
+    let mut rich = ErrorDetails::with_error_info(reason.word(), SOURCE, metadata);
+    rich.set_localized_message(LOCALE, reason.message());
+    if !error.violations().is_empty() {
+        let violations = error.violations().iter();
+        rich.set_bad_request(
+            violations
+                .map(|v| FieldViolation::new(v.field.clone(), v.problem()))
+                .collect::<Vec<_>>(),
+        );
+    }
+    if error.retry_hint().is_some() {
+        rich.set_retry_info(error.retry_hint());
+    }
+    Status::with_error_details(Code::from_i32(reason.grpc_code()), error.dev_message(), rich)
+}
+
+/// The error of a status: by its reason when it is one of ours, else by its code, as for what tonic itself refuses.
+#[must_use]
+pub fn from_status(status: &Status) -> Error {
+    let rich = status.get_error_details();
+    let own = rich.error_info().filter(|info| info.domain == SOURCE);
+    let reason = own.and_then(|info| Reason::ALL.iter().copied().find(|reason| reason.word() == info.reason));
+    let reason = reason.unwrap_or_else(|| by_code(status.code()));
+    let violations = rich.bad_request().map(|bad| {
+        let fields = bad.field_violations.iter();
+        fields
+            .map(|v| Violation::new(v.field.clone(), v.description.clone()))
+            .collect::<Vec<_>>()
+    });
+    let error = match violations {
+        Some(violations) if !violations.is_empty() => Error::violated(reason, violations),
+        _ => Error::new(reason, status.message()),
+    };
+    match rich.retry_info().and_then(|info| info.retry_delay) {
+        Some(wait) => error.retry_after(wait),
+        None => error,
+    }
+}
+
+/// The same status if it is one of ours; otherwise, for what tonic itself refuses, the status of its error.
+#[must_use]
+pub fn complete(status: Status) -> Status {
+    let own = status
+        .get_error_details()
+        .error_info()
+        .is_some_and(|info| info.domain == SOURCE);
+    if own { status } else { to_status(&from_status(&status)) }
+}
+
+fn by_code(code: Code) -> Reason {
+    match code {
+        Code::Cancelled => Reason::Cancelled,
+        Code::InvalidArgument => Reason::BadRequest,
+        Code::DeadlineExceeded => Reason::DeadlineExceeded,
+        Code::NotFound => Reason::NotFound,
+        Code::AlreadyExists | Code::Aborted => Reason::Conflict,
+        Code::PermissionDenied => Reason::Forbidden,
+        // tonic answers OutOfRange, and ResourceExhausted while decompressing, to a message above its limit.
+        Code::OutOfRange => Reason::PayloadTooLarge,
+        Code::ResourceExhausted => Reason::PayloadTooLarge,
+        Code::FailedPrecondition => Reason::InvalidState,
+        Code::Unimplemented => Reason::Unimplemented,
+        Code::Unavailable => Reason::Unavailable,
+        Code::Unauthenticated => Reason::Unauthorized,
+        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => Reason::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_status_carries_everything_back() {
+        let error = Error::invalid(vec![Violation::new("name", "is required")]).retry_after(Duration::from_secs(2));
+        let status = to_status(&error);
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.message(), "name is required");
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap();
+        assert_eq!(
+            (info.reason.as_str(), info.domain.as_str()),
+            ("ERR_BAD_REQUEST", SOURCE)
+        );
+        assert_eq!(info.metadata["name"], "is required");
+        assert_eq!(
+            details.localized_message().unwrap().message,
+            Reason::BadRequest.message()
+        );
+        let back = from_status(&status);
+        assert_eq!(back.reason(), Reason::BadRequest);
+        assert_eq!(back.violations(), error.violations());
+        assert_eq!(back.retry_hint(), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_foreign_status_gets_its_details_by_code() {
+        let status = complete(Status::out_of_range("too large"));
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "ERR_PAYLOAD_TOO_LARGE");
+    }
+}
