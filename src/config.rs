@@ -233,7 +233,9 @@ impl Config {
         let seconds = |key| Duration::from_secs(values.integer(key));
         Self {
             server: Server {
-                listen: values.parsed("listen").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
+                listen: values
+                    .parsed("listen")
+                    .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
                 connections_max: values.integer("connections_max"),
                 streams_max: values.integer("streams_max"),
                 header_bytes_max: values.integer("header_bytes_max"),

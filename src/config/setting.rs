@@ -81,10 +81,7 @@ impl Setting {
                 value.parse::<SocketAddr>().is_ok(),
                 "must be an IP address and a port such as 127.0.0.1:8080".to_owned(),
             ),
-            Kind::Switch => (
-                matches!(value, "true" | "false"),
-                "must be true or false".to_owned(),
-            ),
+            Kind::Switch => (matches!(value, "true" | "false"), "must be true or false".to_owned()),
             Kind::Number { unit, min, max } => (
                 value.parse::<u64>().is_ok_and(|number| (*min..=*max).contains(&number)),
                 format!("must be a whole number from {min} to {max} ({unit})"),

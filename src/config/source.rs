@@ -97,7 +97,11 @@ impl Values {
                 }
             }
         }
-        if faults.is_empty() { Ok(Self(values)) } else { Err(Faults(faults)) }
+        if faults.is_empty() {
+            Ok(Self(values))
+        } else {
+            Err(Faults(faults))
+        }
     }
 
     /// A setting's value, if it has one.
@@ -198,7 +202,14 @@ fn from_flags(flags: &[(String, String)]) -> Vec<Given> {
 fn nearest(name: &str) -> String {
     const SHARED_MIN: usize = 3;
     let name = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
-    let shared = |setting: &&Setting| setting.key.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+    let shared = |setting: &&Setting| {
+        setting
+            .key
+            .bytes()
+            .zip(name.bytes())
+            .take_while(|(a, b)| a == b)
+            .count()
+    };
     match SETTINGS.iter().max_by_key(shared) {
         Some(setting) if shared(&setting) >= SHARED_MIN => format!("; did you mean {}?", setting.key),
         _ => String::new(),
@@ -231,7 +242,11 @@ mod tests {
     fn flags_win_over_the_environment_and_that_over_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("campanile.toml");
-        std::fs::write(&file, "region = \"file\"\nstreams_max = 7\ncors_origins = [\"https://a.example\", \"https://b.example\"]\n").unwrap();
+        std::fs::write(
+            &file,
+            "region = \"file\"\nstreams_max = 7\ncors_origins = [\"https://a.example\", \"https://b.example\"]\n",
+        )
+        .unwrap();
         let mut sources = sources(
             &[("CAMPANILE_REGION", "env"), ("CAMPANILE_RATE_LIMIT", "5")],
             &[("region", "flag")],

@@ -97,6 +97,7 @@ pub struct Error(Box<Inner>);
 #[derive(Debug)]
 struct Inner {
     reason: Reason,
+    message: Option<&'static str>,
     dev_message: String,
     violations: Vec<Violation>,
     metadata: Vec<(&'static str, String)>,
@@ -110,6 +111,7 @@ impl Error {
     pub fn new(reason: Reason, dev_message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             reason,
+            message: None,
             dev_message: dev_message.into(),
             violations: Vec::new(),
             metadata: Vec::new(),
@@ -156,6 +158,13 @@ impl Error {
         self
     }
 
+    /// The same with another sentence for end users than the reason's own.
+    #[must_use]
+    pub fn saying(mut self, message: &'static str) -> Self {
+        self.0.message = Some(message);
+        self
+    }
+
     /// The same with a hint when to try again.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
@@ -176,7 +185,13 @@ impl Error {
         self.0.reason
     }
 
-    /// The message for developers.
+    /// The sentence that may be shown to an end user.
+    #[must_use]
+    pub fn message(&self) -> &'static str {
+        self.0.message.unwrap_or(self.0.reason.message())
+    }
+
+    /// The message for developers; empty when there is no more to say than [`Error::message`] does.
     #[must_use]
     pub fn dev_message(&self) -> &str {
         &self.0.dev_message

@@ -1,0 +1,279 @@
+//! Who calls: credentials to a [`Caller`], the app's cross-checks, and the user that is acted for. It never looks at a
+//! body, and a key is only ever compared by its digest.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use http::request::Parts;
+use http::{HeaderMap, header};
+use moka::sync::Cache;
+
+use crate::api::Method;
+use crate::api::method::{CallerKind, OnBehalfOf};
+use crate::model::id::{ApiKeyId, AppId};
+use crate::model::user::uid_in;
+use crate::model::{Caller, Error, Reason, Result, Scope, Violation};
+
+/// How long a key that was found is trusted. Revocation has to bite within five seconds, the time of the lookup included.
+const KNOWN_FOR: Duration = Duration::from_secs(4);
+/// How long a key that was not found stays unknown.
+const UNKNOWN_FOR: Duration = Duration::from_secs(1);
+/// Keys remembered, known and unknown apart, so that made-up keys cannot push out real ones.
+const REMEMBERED_MAX: u64 = 10_000;
+
+/// What the service knows about an API key that is not revoked.
+#[derive(Clone, Debug)]
+pub struct KeyFacts {
+    /// The key's app.
+    pub app: AppId,
+    /// The app's id as callers write it.
+    pub app_name: Arc<str>,
+    /// The key.
+    pub key: ApiKeyId,
+    /// How far it reaches.
+    pub scope: Scope,
+}
+
+/// SHA-256 of a key.
+pub type KeyHash = [u8; 32];
+
+/// Finds the key with this digest; `None` when there is none or it is revoked.
+pub type FindKey =
+    Arc<dyn Fn(KeyHash) -> Pin<Box<dyn Future<Output = Result<Option<KeyFacts>>> + Send>> + Send + Sync>;
+
+/// The header names of one door's credentials.
+#[derive(Clone, Debug)]
+pub(crate) struct Presented<'a> {
+    apikey: Option<&'a [u8]>,
+    operatorkey: Option<&'a [u8]>,
+    app: Option<&'a [u8]>,
+    host: Option<&'a str>,
+}
+
+impl<'a> Presented<'a> {
+    /// What a request's head presents.
+    ///
+    /// # Errors
+    /// Bad request, when a credential is sent twice, or two kinds of it.
+    pub(crate) fn read(head: &'a Parts) -> Result<Self> {
+        let presented = Self {
+            apikey: once(&head.headers, "apikey")?,
+            operatorkey: once(&head.headers, "operatorkey")?,
+            app: once(&head.headers, "appid")?,
+            host: head.uri.host().or_else(|| {
+                let host = head.headers.get(header::HOST)?.to_str().ok()?;
+                Some(host.split(':').next().unwrap_or(host))
+            }),
+        };
+        if presented.apikey.is_some() && presented.operatorkey.is_some() {
+            let rule = "must not be sent together with apikey";
+            return Err(Error::invalid(vec![Violation::new("operatorkey", rule)]));
+        }
+        Ok(presented)
+    }
+}
+
+fn once<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a [u8]>> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next().map(http::HeaderValue::as_bytes);
+    match values.next() {
+        None => Ok(first),
+        Some(_) => Err(Error::invalid(vec![Violation::new(name, "must be sent once")])),
+    }
+}
+
+/// Settings of authentication.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// The operator's key; without it there are no operator calls.
+    pub operator_key: Option<String>,
+    /// Host name with `{appId}` and perhaps `{region}`.
+    pub host_pattern: Option<String>,
+    /// The word for `{region}`.
+    pub region: String,
+}
+
+/// Turns credentials into callers.
+pub(crate) struct Authenticator {
+    find: FindKey,
+    known: Cache<KeyHash, KeyFacts>,
+    unknown: Cache<KeyHash, ()>,
+    operator: Option<KeyHash>,
+    /// What stands in a host name before and after the app's id.
+    host: Option<(String, String)>,
+}
+
+impl Authenticator {
+    /// An authenticator that asks `find` for keys it does not remember.
+    pub(crate) fn new(find: FindKey, options: &Options) -> Self {
+        let host = options.host_pattern.as_ref().and_then(|pattern| {
+            let pattern = pattern.replace("{region}", &options.region).to_lowercase();
+            let (before, after) = pattern.split_once("{appid}")?;
+            Some((before.to_owned(), after.to_owned()))
+        });
+        let remember = |time| Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(time);
+        Self {
+            find,
+            known: remember(KNOWN_FOR).build(),
+            unknown: Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(UNKNOWN_FOR).build(),
+            operator: options.operator_key.as_deref().map(|key| sha256(key.as_bytes())),
+            host,
+        }
+    }
+
+    /// The caller, if the rpc lets it in.
+    ///
+    /// # Errors
+    /// Unauthenticated: no credential, an unknown one, or one of another app than the one named. Forbidden: the rpc is
+    /// not for this kind of caller.
+    pub(crate) async fn authenticate(&self, presented: &Presented<'_>, method: &Method) -> Result<Caller> {
+        let (caller, kind) = if let Some(key) = presented.operatorkey {
+            self.check_operator(key)?;
+            (Caller::Operator, CallerKind::Operator)
+        } else if let Some(key) = presented.apikey {
+            let facts = self.find(sha256(key)).await?;
+            self.cross_check(presented, &facts.app_name)?;
+            let kind = match facts.scope {
+                Scope::FullAccess => CallerKind::FullAccess,
+                Scope::AuthOnly => CallerKind::AuthOnly,
+            };
+            let KeyFacts { app, key, scope, .. } = facts;
+            (Caller::App { app, key, scope }, kind)
+        } else if method.callers.contains(&CallerKind::Public) {
+            (Caller::Public, CallerKind::Public)
+        } else {
+            return Err(missing(method));
+        };
+        if method.callers.contains(&kind) || method.callers.contains(&CallerKind::Public) {
+            Ok(caller)
+        } else {
+            Err(out_of_reach(kind, method))
+        }
+    }
+
+    fn check_operator(&self, key: &[u8]) -> Result<()> {
+        let presented = sha256(key);
+        let equal = |own: &KeyHash| verify_slices_are_equal(own, &presented).is_ok();
+        if self.operator.as_ref().is_some_and(equal) {
+            return Ok(());
+        }
+        let problem = if self.operator.is_some() {
+            "operatorkey is not the operator's key"
+        } else {
+            "operatorkey is not the operator's key: this server has none, set CAMPANILE_OPERATOR_KEY"
+        };
+        Err(Error::new(Reason::Unauthorized, problem))
+    }
+
+    async fn find(&self, hash: KeyHash) -> Result<KeyFacts> {
+        let refused = || Error::new(Reason::Unauthorized, "apikey is unknown or revoked");
+        if let Some(facts) = self.known.get(&hash) {
+            return Ok(facts);
+        }
+        if self.unknown.contains_key(&hash) {
+            return Err(refused());
+        }
+        match (self.find)(hash).await? {
+            Some(facts) => {
+                self.known.insert(hash, facts.clone());
+                Ok(facts)
+            }
+            None => {
+                self.unknown.insert(hash, ());
+                Err(refused())
+            }
+        }
+    }
+
+    /// The app that a request names beside its key has to be the key's.
+    fn cross_check(&self, presented: &Presented<'_>, own: &str) -> Result<()> {
+        let differs = |place: &str| {
+            let problem = format!("apikey belongs to another app than the {place} names");
+            Err(Error::new(Reason::Unauthorized, problem))
+        };
+        if presented.app.is_some_and(|named| named != own.as_bytes()) {
+            return differs("appid header");
+        }
+        let host = presented.host.map(str::to_lowercase);
+        let named = self.host.as_ref().zip(host.as_deref()).and_then(|((before, after), host)| {
+            let named = host.strip_prefix(before.as_str())?.strip_suffix(after.as_str())?;
+            (!named.is_empty() && !named.contains('.')).then_some(named)
+        });
+        if named.is_some_and(|named| named != own) {
+            return differs("host name");
+        }
+        Ok(())
+    }
+}
+
+fn sha256(bytes: &[u8]) -> KeyHash {
+    let mut hash = KeyHash::default();
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
+}
+
+fn missing(method: &Method) -> Error {
+    let message = if method.callers == [CallerKind::Operator] {
+        "operatorkey header is required"
+    } else {
+        "apikey header is required"
+    };
+    Error::new(Reason::Unauthorized, "").saying(message)
+}
+
+fn out_of_reach(kind: CallerKind, method: &Method) -> Error {
+    let mut needed: Vec<_> = method.callers.iter().map(|kind| kind_word(*kind)).collect();
+    needed.sort_unstable();
+    let rule = format!("needs {}", needed.join(" or "));
+    let problem = format!("{}/{} {rule}, received {}", method.service, method.rpc, kind_word(kind));
+    Error::new(Reason::Forbidden, problem).with("rule", rule)
+}
+
+const fn kind_word(kind: CallerKind) -> &'static str {
+    match kind {
+        CallerKind::Operator => "the operator key",
+        CallerKind::FullAccess => "an API key of scope fullAccess",
+        CallerKind::AuthOnly => "an API key of scope authOnly",
+        CallerKind::Public => "no credential",
+    }
+}
+
+/// The header that names the user to act for.
+pub(crate) const ON_BEHALF_OF: &str = "onbehalfof";
+
+/// Whether the rpc forbids what the header asks.
+///
+/// # Errors
+/// Forbidden, when the rpc refuses to act for a user so.
+pub(crate) fn may_act_for(headers: &HeaderMap, method: &Method) -> Result<()> {
+    if method.on_behalf_of == OnBehalfOf::RefusedAsForbidden && headers.contains_key(ON_BEHALF_OF) {
+        let rule = "acts for the app itself: onbehalfof must not be sent";
+        let problem = format!("{}/{} {rule}", method.service, method.rpc);
+        return Err(Error::new(Reason::Forbidden, problem).with("rule", rule));
+    }
+    Ok(())
+}
+
+/// The uid to act for, lower-cased.
+///
+/// # Errors
+/// Bad request, when the header is missing, not taken here, sent twice or malformed.
+pub(crate) fn on_behalf_of(headers: &HeaderMap, method: &Method) -> Result<Option<String>> {
+    let refused = |rule: &str| Err(Error::invalid(vec![Violation::new(ON_BEHALF_OF, rule)]));
+    let value = once(headers, ON_BEHALF_OF)?;
+    match (method.on_behalf_of, value) {
+        (OnBehalfOf::Required, None) => refused("is required: the uid of the user to act for"),
+        (OnBehalfOf::Optional | OnBehalfOf::RefusedAsBadRequest | OnBehalfOf::RefusedAsForbidden, None) => Ok(None),
+        (OnBehalfOf::RefusedAsBadRequest | OnBehalfOf::RefusedAsForbidden, Some(_)) => {
+            refused("must not be sent: the call acts for the app itself")
+        }
+        (OnBehalfOf::Required | OnBehalfOf::Optional, Some(value)) => {
+            let uid = uid_in(ON_BEHALF_OF, &String::from_utf8_lossy(value));
+            uid.map(|uid| Some(uid.to_string())).map_err(|violation| Error::invalid(vec![violation]))
+        }
+    }
+}
