@@ -124,13 +124,11 @@ impl Meter {
     }
 
     /// A counter with labels whose values come from closed lists.
-    #[must_use]
     pub fn counter(&self, metric: Metric, labels: &[(&'static str, &'static str)]) -> Counter {
         self.0.recorder.register_counter(&key(metric, labels), &METADATA)
     }
 
     /// A gauge without labels.
-    #[must_use]
     pub fn gauge(&self, metric: Metric) -> Gauge {
         self.0.recorder.register_gauge(&key(metric, &[]), &METADATA)
     }
