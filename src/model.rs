@@ -4,13 +4,18 @@
 
 pub mod app;
 pub mod caller;
+pub mod category;
+pub mod channel;
 pub mod error;
 pub mod id;
 pub mod name;
 pub mod page;
 pub mod render;
+pub mod slug;
+pub mod template;
 pub mod time;
 pub mod user;
+pub mod variable;
 pub mod version;
 
 pub use caller::{Caller, Scope};

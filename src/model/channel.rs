@@ -1,0 +1,206 @@
+//! Channels: the configured ways out of an app, their types, and how many of each an app may have. Nothing here sends.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::ChannelId;
+use super::slug::Slug;
+use super::{Error, Reason, Result, Timestamp};
+
+/// Free JSON of an app's own.
+pub type JsonObject = serde_json::Map<String, serde_json::Value>;
+
+/// What stands before the name in a slug that the service makes.
+pub const SLUG_PREFIX: &str = "cc-notification-channel";
+
+/// The kind of a way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelType {
+    /// The feed inside the app.
+    InApp,
+    /// Push notifications to devices.
+    Push,
+    /// Text messages to telephones.
+    Sms,
+    /// Electronic mail.
+    Email,
+    /// Messages through `WhatsApp`.
+    Whatsapp,
+    /// A way of the app's own.
+    Custom,
+}
+
+impl ChannelType {
+    /// Every type, in the order of the contract.
+    pub const ALL: [Self; 6] = [
+        Self::InApp,
+        Self::Push,
+        Self::Sms,
+        Self::Email,
+        Self::Whatsapp,
+        Self::Custom,
+    ];
+
+    /// The word that stands for it, in JSON and in rows.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InApp => "in_app",
+            Self::Push => "push",
+            Self::Sms => "sms",
+            Self::Email => "email",
+            Self::Whatsapp => "whatsapp",
+            Self::Custom => "custom",
+        }
+    }
+}
+
+impl fmt::Display for ChannelType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ChannelType {
+    type Err = &'static str;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.into_iter().find(|channel_type| channel_type.as_str() == word);
+        known.ok_or("must be one of in_app, push, sms, email, whatsapp, custom")
+    }
+}
+
+/// How many channels of one type an app may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelLimit {
+    /// As many as it likes.
+    Unlimited,
+    /// So many at most; none when the type is not provisioned.
+    AtMost(u32),
+}
+
+impl ChannelLimit {
+    /// The limit for a type unless the installation provisions more: the feed is free, push is one to an app because its
+    /// devices register with one project, and everything else needs a provider first.
+    #[must_use]
+    pub const fn standard(channel_type: ChannelType) -> Self {
+        match channel_type {
+            ChannelType::InApp => Self::Unlimited,
+            ChannelType::Push => Self::AtMost(1),
+            ChannelType::Sms | ChannelType::Email | ChannelType::Whatsapp | ChannelType::Custom => Self::AtMost(0),
+        }
+    }
+
+    /// Whether one more fits beside the `used` ones.
+    ///
+    /// # Errors
+    /// Forbidden when the type is not provisioned at all, a conflict when all of it is used up.
+    pub fn admit(self, channel_type: ChannelType, used: u64) -> Result<()> {
+        match self {
+            Self::AtMost(0) => {
+                let message = format!("channel type {channel_type} is not provisioned for this app");
+                Err(Error::new(Reason::Forbidden, message).with("rule", format!("channelType {channel_type}")))
+            }
+            Self::AtMost(limit) if used >= u64::from(limit) => {
+                let message = format!("the app has all of its {limit} channels of type {channel_type}");
+                Err(Error::new(Reason::Conflict, message).with("limit", limit))
+            }
+            Self::AtMost(_) | Self::Unlimited => Ok(()),
+        }
+    }
+}
+
+/// How much of a type's limit an app has used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Availability {
+    /// The type.
+    pub channel_type: ChannelType,
+    /// How many there may be.
+    pub limit: ChannelLimit,
+    /// How many there are, on or off.
+    pub used: u64,
+}
+
+/// One configured way out of an app.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Channel {
+    /// Its id.
+    pub id: ChannelId,
+    /// Its slug, unique in the app; never changes.
+    pub slug: Slug,
+    /// Its kind; never changes.
+    pub channel_type: ChannelType,
+    /// What people call it: 1 to 100 characters.
+    pub name: String,
+    /// Whether anything is sent through it.
+    pub enabled: bool,
+    /// Free JSON of the app's own, up to 5 KiB.
+    pub metadata: Option<JsonObject>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// How often it was changed; the etag is made of it.
+    pub version: i64,
+}
+
+/// A channel to create.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewChannel {
+    /// The slug that the app chose; otherwise one is made of the name.
+    pub slug: Option<Slug>,
+    /// Its kind.
+    pub channel_type: ChannelType,
+    /// What people call it.
+    pub name: String,
+    /// Whether it starts switched on.
+    pub enabled: bool,
+    /// Free JSON of the app's own.
+    pub metadata: Option<JsonObject>,
+}
+
+/// What to change about a channel; `None` leaves as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ChannelPatch {
+    /// The slug as the caller has it, which has to be the channel's.
+    pub slug: Option<String>,
+    /// The kind as the caller has it, which has to be the channel's.
+    pub channel_type: Option<ChannelType>,
+    /// A new name.
+    pub name: Option<String>,
+    /// Switches it on or off.
+    pub enabled: Option<bool>,
+    /// New free JSON, or none.
+    pub metadata: Option<Option<JsonObject>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_types_are_one_to_one() {
+        for channel_type in ChannelType::ALL {
+            assert_eq!(channel_type.as_str().parse(), Ok(channel_type));
+            assert_eq!(
+                serde_json::to_value(channel_type).unwrap(),
+                serde_json::Value::from(channel_type.as_str())
+            );
+        }
+        assert!("fax".parse::<ChannelType>().is_err());
+        assert!("IN_APP".parse::<ChannelType>().is_err());
+    }
+
+    #[test]
+    fn limits_refuse_with_the_reason_that_fits() {
+        let admit = |channel_type, used| ChannelLimit::standard(channel_type).admit(channel_type, used);
+        assert!(admit(ChannelType::InApp, 1_000_000).is_ok());
+        assert!(admit(ChannelType::Push, 0).is_ok());
+        assert_eq!(admit(ChannelType::Push, 1).unwrap_err().reason(), Reason::Conflict);
+        assert_eq!(admit(ChannelType::Sms, 0).unwrap_err().reason(), Reason::Forbidden);
+        assert_eq!(admit(ChannelType::Custom, 5).unwrap_err().reason(), Reason::Forbidden);
+    }
+}
