@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 use super::id::CategoryId;
+use super::name::Name;
+use super::page::{SortField, Sortable};
+use super::version::Version;
 
 /// The categories that every app starts with.
 pub const SEEDED: [&str; 7] = [
@@ -21,32 +24,53 @@ pub const SEEDED: [&str; 7] = [
 pub struct Category {
     /// Its id.
     pub id: CategoryId,
-    /// Its name, unique in the app: 1 to 100 characters.
-    pub name: String,
+    /// Its name, unique in the app, to the letter.
+    pub name: Name,
     /// What it is for, up to 255 characters.
     pub description: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
-    /// How often it was changed; the etag is made of it.
-    pub version: i64,
+    /// The counter behind its etag.
+    pub version: Version,
 }
 
 /// A category to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewCategory {
     /// Its name.
-    pub name: String,
+    pub name: Name,
     /// What it is for.
     pub description: Option<String>,
 }
 
-/// What to change about a category; `None` leaves as it is.
+/// What to change about a category: what is absent stays, an inner `None` clears.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CategoryPatch {
     /// A new name.
-    pub name: Option<String>,
+    pub name: Option<Name>,
     /// A new description, or none.
     pub description: Option<Option<String>>,
+}
+
+/// What categories are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CategorySort {
+    /// Time of creation.
+    CreatedAt,
+    /// Time of the last change.
+    UpdatedAt,
+    /// Name.
+    Name,
+}
+
+impl Sortable for CategorySort {
+    fn field(self) -> SortField {
+        match self {
+            Self::CreatedAt => SortField::CreatedAt,
+            Self::UpdatedAt => SortField::UpdatedAt,
+            Self::Name => SortField::Name,
+        }
+    }
 }

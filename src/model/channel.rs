@@ -6,7 +6,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::id::ChannelId;
+use super::name::Name;
+use super::page::{SortField, Sortable};
 use super::slug::Slug;
+use super::version::Version;
 use super::{Error, Reason, Result, Timestamp};
 
 /// Free JSON of an app's own.
@@ -133,8 +136,8 @@ pub struct Channel {
     pub slug: Slug,
     /// Its kind; never changes.
     pub channel_type: ChannelType,
-    /// What people call it: 1 to 100 characters.
-    pub name: String,
+    /// What people call it.
+    pub name: Name,
     /// Whether anything is sent through it.
     pub enabled: bool,
     /// Free JSON of the app's own, up to 5 KiB.
@@ -143,8 +146,8 @@ pub struct Channel {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
-    /// How often it was changed; the etag is made of it.
-    pub version: i64,
+    /// The counter behind its etag.
+    pub version: Version,
 }
 
 /// A channel to create.
@@ -155,14 +158,14 @@ pub struct NewChannel {
     /// Its kind.
     pub channel_type: ChannelType,
     /// What people call it.
-    pub name: String,
+    pub name: Name,
     /// Whether it starts switched on.
     pub enabled: bool,
     /// Free JSON of the app's own.
     pub metadata: Option<JsonObject>,
 }
 
-/// What to change about a channel; `None` leaves as it is.
+/// What to change about a channel: what is absent stays, an inner `None` clears.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChannelPatch {
     /// The slug as the caller has it, which has to be the channel's.
@@ -170,11 +173,32 @@ pub struct ChannelPatch {
     /// The kind as the caller has it, which has to be the channel's.
     pub channel_type: Option<ChannelType>,
     /// A new name.
-    pub name: Option<String>,
+    pub name: Option<Name>,
     /// Switches it on or off.
     pub enabled: Option<bool>,
     /// New free JSON, or none.
     pub metadata: Option<Option<JsonObject>>,
+}
+
+/// What channels are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelSort {
+    /// Time of creation.
+    CreatedAt,
+    /// Time of the last change.
+    UpdatedAt,
+    /// The word of the type.
+    ChannelType,
+}
+
+impl Sortable for ChannelSort {
+    fn field(self) -> SortField {
+        match self {
+            Self::CreatedAt => SortField::CreatedAt,
+            Self::UpdatedAt => SortField::UpdatedAt,
+            Self::ChannelType => SortField::ChannelType,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::{ChannelType, JsonObject};
 use super::id::{CategoryId, ChannelId, TemplateId, TemplateVersionId};
+use super::name::Name;
+use super::page::{SortField, Sortable};
 use super::slug::{Reference, Slug};
 use super::variable::VariableDefinition;
+use super::version::Version;
 use super::{Error, Reason, Result, Timestamp};
 
 pub mod content;
@@ -127,7 +130,7 @@ pub struct Content {
 
 /// One numbered state of a template's content.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Version {
+pub struct TemplateVersion {
     /// Its id.
     pub id: TemplateVersionId,
     /// Its number, from 1.
@@ -142,7 +145,7 @@ pub struct Version {
     pub created_at: Timestamp,
 }
 
-impl Version {
+impl TemplateVersion {
     /// Version 1 of a template, or the one after `number`.
     #[must_use]
     pub fn open(number: u32, content: Content, status: TemplateStatus, now: Timestamp) -> Self {
@@ -196,7 +199,7 @@ pub struct CategoryName {
     /// Its id.
     pub id: CategoryId,
     /// Its name now.
-    pub name: String,
+    pub name: Name,
 }
 
 /// What a notification is made of.
@@ -206,8 +209,8 @@ pub struct Template {
     pub id: TemplateId,
     /// Its slug, unique in the app; never changes.
     pub slug: Slug,
-    /// What people call it: 1 to 100 characters.
-    pub name: String,
+    /// What people call it.
+    pub name: Name,
     /// The category it is in.
     pub category: Option<CategoryName>,
     /// A short word beside the notification, up to 100 characters.
@@ -221,13 +224,13 @@ pub struct Template {
     /// Free JSON of the app's own, up to 5 KiB.
     pub config: Option<JsonObject>,
     /// The version that is shown, edited and sent.
-    pub current: Version,
+    pub current: TemplateVersion,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
-    /// How often it was changed; the etag is made of it.
-    pub version: i64,
+    /// The counter behind its etag.
+    pub version: Version,
 }
 
 /// A template to create.
@@ -236,7 +239,7 @@ pub struct NewTemplate {
     /// The slug that the app chose; otherwise one is made of the name.
     pub slug: Option<Slug>,
     /// What people call it.
-    pub name: String,
+    pub name: Name,
     /// The category, by name or id.
     pub category: Option<String>,
     /// A short word beside the notification.
@@ -255,13 +258,13 @@ pub struct NewTemplate {
     pub config: Option<JsonObject>,
 }
 
-/// What to change about a template; `None` leaves as it is.
+/// What to change about a template: what is absent stays, an inner `None` clears.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TemplatePatch {
     /// The slug as the caller has it, which has to be the template's.
     pub slug: Option<String>,
     /// A new name.
-    pub name: Option<String>,
+    pub name: Option<Name>,
     /// Another category, by name or id, or none.
     pub category: Option<Option<String>>,
     /// A new label, or none.
@@ -278,6 +281,27 @@ pub struct TemplatePatch {
     pub variable_schema: Option<Vec<VariableDefinition>>,
     /// New free JSON, or none.
     pub config: Option<Option<JsonObject>>,
+}
+
+/// What templates are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TemplateSort {
+    /// Time of creation.
+    CreatedAt,
+    /// Time of the last change.
+    UpdatedAt,
+    /// Name.
+    Name,
+}
+
+impl Sortable for TemplateSort {
+    fn field(self) -> SortField {
+        match self {
+            Self::CreatedAt => SortField::CreatedAt,
+            Self::UpdatedAt => SortField::UpdatedAt,
+            Self::Name => SortField::Name,
+        }
+    }
 }
 
 /// Which templates a list holds.
@@ -297,7 +321,7 @@ pub struct Sendable {
     /// The template.
     pub template_id: TemplateId,
     /// Its name now.
-    pub name: String,
+    pub name: Name,
     /// Its category now.
     pub category: Option<CategoryName>,
     /// Its label now.
@@ -385,7 +409,7 @@ mod tests {
 
     #[test]
     fn a_draft_that_nobody_has_seen_changes_in_place() {
-        let first = Version::open(1, content("a"), DRAFT, at(1));
+        let first = TemplateVersion::open(1, content("a"), DRAFT, at(1));
         let edited = first.edited(content("b"), DRAFT, at(2));
         assert_eq!((edited.id, edited.number), (first.id, 1));
         assert_eq!(edited.content, content("b"));
@@ -394,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_version_that_was_ever_approved_is_followed_by_the_next_one() {
-        let first = Version::open(1, content("a"), APPROVED, at(1));
+        let first = TemplateVersion::open(1, content("a"), APPROVED, at(1));
         assert_eq!(first.approved_at, Some(at(1)));
         let draft = first.edited(content("b"), DRAFT, at(2));
         assert_eq!((draft.number, draft.approved_at), (2, None));
@@ -405,21 +429,21 @@ mod tests {
 
     #[test]
     fn a_version_that_was_used_is_followed_by_the_next_one() {
-        let mut first = Version::open(1, content("a"), DRAFT, at(1));
+        let mut first = TemplateVersion::open(1, content("a"), DRAFT, at(1));
         first.used_at = Some(at(2));
         assert_eq!(first.edited(content("b"), DRAFT, at(3)).number, 2);
     }
 
     #[test]
     fn content_that_stays_the_same_opens_nothing() {
-        let first = Version::open(1, content("a"), APPROVED, at(1));
+        let first = TemplateVersion::open(1, content("a"), APPROVED, at(1));
         assert_eq!(first.edited(content("a"), DRAFT, at(2)), first);
         assert_eq!(first.edited(content("a"), APPROVED, at(2)), first);
     }
 
     #[test]
     fn approving_marks_the_version_once() {
-        let first = Version::open(1, content("a"), DRAFT, at(1));
+        let first = TemplateVersion::open(1, content("a"), DRAFT, at(1));
         let approved = first.edited(content("b"), APPROVED, at(2));
         assert_eq!((approved.number, approved.approved_at), (1, Some(at(2))));
         assert_eq!(approved.under(APPROVED, at(9)).approved_at, Some(at(2)));
