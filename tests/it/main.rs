@@ -1,4 +1,5 @@
 //! Behavior of the whole service, through its public doors and on both databases.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod contract;
 mod tidy;
