@@ -1,0 +1,506 @@
+//! Notifications: one send of one template, who receives it, and what a page of it is planned to do. It decides from what
+//! it is given and never looks anything up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::channel::ChannelType;
+use super::delivery::{Counts, Delivery, DeliveryReason, Reached, Verdict};
+use super::id::{CategoryId, DeliveryId, FeedItemId, NotificationId, TemplateId, TemplateVersionId};
+use super::render::Card;
+use super::template::{CategoryName, DataType, Sendable, SendableChannel, TemplateChannel};
+use super::user::{self, Uid};
+use super::variable::{self, VariableValues};
+use super::{Error, Reason, Result, Timestamp, Violation};
+
+/// The most receivers of a send that is done when it answers, named twice or not.
+pub const REALTIME_RECEIVERS_MAX: usize = 10;
+
+/// The largest value of a variable, in bytes.
+pub const VALUE_BYTES_MAX: usize = 4_096;
+
+/// How a notification is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SendMode {
+    /// All of it before the answer.
+    Realtime,
+}
+
+impl SendMode {
+    /// The word that stands for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Realtime => "realtime",
+        }
+    }
+
+    /// The mode of a send to so many receivers, counted before any is found to be named twice.
+    ///
+    /// # Errors
+    /// Invalid mode for a word that is not offered, target limit exceeded for more receivers than the mode takes.
+    pub fn choose(asked: Option<&str>, received: usize) -> Result<Self> {
+        if let Some(word) = asked
+            && word != "realtime"
+            && word != "batch"
+        {
+            let message = format!("mode must be realtime, received {word:?}");
+            return Err(Error::new(Reason::InvalidMode, message).with("mode", word));
+        }
+        if received > REALTIME_RECEIVERS_MAX {
+            let message = format!("receivers must not hold more than {REALTIME_RECEIVERS_MAX} uids, received {received}");
+            return Err(Error::new(Reason::TargetLimitExceeded, message)
+                .with("limit", REALTIME_RECEIVERS_MAX)
+                .with("received", received));
+        }
+        if asked == Some("batch") {
+            let message = "mode batch is not offered yet, send to up to 10 receivers with mode realtime";
+            return Err(Error::new(Reason::InvalidMode, message).with("mode", "batch"));
+        }
+        Ok(Self::Realtime)
+    }
+}
+
+/// What a send asks for, as it was received.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SendRequest {
+    /// The template, by id or slug.
+    pub template: String,
+    /// The version, instead of the current one.
+    pub version: Option<u32>,
+    /// Whom to send to.
+    pub receivers: Vec<String>,
+    /// The values of one receiver, by uid.
+    pub variables: BTreeMap<String, VariableValues>,
+    /// The values of every receiver that has none of its own.
+    pub defaults: VariableValues,
+    /// How to send.
+    pub mode: Option<String>,
+    /// The sender's own mark.
+    pub tag: Option<String>,
+}
+
+/// A send that holds together in itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSend {
+    /// The template, by id or slug.
+    pub template: String,
+    /// The version, instead of the current one.
+    pub version: Option<u32>,
+    /// Whom to send to, each once, in the order in which they were first named.
+    pub receivers: Vec<Uid>,
+    /// How often a receiver was named again.
+    pub duplicate_count: u32,
+    /// The values of one receiver; only of receivers.
+    pub own: BTreeMap<Uid, VariableValues>,
+    /// The values of every receiver that has none of its own.
+    pub defaults: VariableValues,
+    /// How to send.
+    pub mode: SendMode,
+    /// The sender's own mark.
+    pub tag: Option<String>,
+}
+
+impl NewSend {
+    /// Checks what can be known without the template.
+    ///
+    /// # Errors
+    /// As [`SendMode::choose`]; otherwise invalid, with every violation.
+    pub fn check(request: SendRequest) -> Result<Self> {
+        let received = request.receivers.len();
+        let mode = SendMode::choose(request.mode.as_deref(), received)?;
+        let mut violations = Vec::new();
+        if received == 0 {
+            violations.push(Violation::new("receivers", "must hold at least 1 uid"));
+        }
+        let receivers = distinct(&request.receivers, &mut violations);
+        let own = own_values(request.variables, &receivers, &mut violations);
+        check_values("defaults", &request.defaults, &mut violations);
+        if !violations.is_empty() {
+            return Err(Error::invalid(violations));
+        }
+        let duplicates = received.saturating_sub(receivers.len());
+        Ok(Self {
+            template: request.template,
+            version: request.version,
+            receivers,
+            duplicate_count: u32::try_from(duplicates).unwrap_or(u32::MAX),
+            own,
+            defaults: request.defaults,
+            mode,
+            tag: request.tag,
+        })
+    }
+}
+
+fn distinct(named: &[String], violations: &mut Vec<Violation>) -> Vec<Uid> {
+    let mut seen = BTreeSet::new();
+    let mut receivers = Vec::new();
+    for (index, text) in named.iter().enumerate() {
+        match user::uid_in(&format!("receivers[{index}]"), text) {
+            Ok(uid) if seen.insert(uid.clone()) => receivers.push(uid),
+            Ok(_) => {}
+            Err(violation) => violations.push(violation),
+        }
+    }
+    receivers
+}
+
+fn own_values(
+    named: BTreeMap<String, VariableValues>,
+    receivers: &[Uid],
+    violations: &mut Vec<Violation>,
+) -> BTreeMap<Uid, VariableValues> {
+    let mut own = BTreeMap::new();
+    for (text, values) in named {
+        let path = format!("variables.{text}");
+        check_values(&path, &values, violations);
+        match user::uid_in(&path, &text) {
+            Err(violation) => violations.push(violation),
+            Ok(uid) if !receivers.contains(&uid) => {
+                violations.push(Violation::new(path, "must be for one of the receivers"));
+            }
+            Ok(uid) if own.contains_key(&uid) => {
+                violations.push(Violation::new(path, "must not name a user twice in different letter case"));
+            }
+            Ok(uid) => {
+                own.insert(uid, values);
+            }
+        }
+    }
+    own
+}
+
+fn check_values(path: &str, values: &VariableValues, violations: &mut Vec<Violation>) {
+    for (key, value) in values {
+        let bytes = value.as_text().len();
+        if bytes > VALUE_BYTES_MAX {
+            let rule = format!("must not be longer than {VALUE_BYTES_MAX} bytes, but has {bytes}");
+            violations.push(Violation::new(format!("{path}.{key}"), rule).received(value.as_text()));
+        }
+    }
+}
+
+/// What becomes of an active user's delivery on a way out of a template.
+#[must_use]
+pub fn verdict(way: &SendableChannel) -> Verdict {
+    match (way.instance, way.content.channel_type) {
+        (Some(instance), _) if !instance.enabled => Verdict::suppressed(DeliveryReason::CHANNEL_DISABLED),
+        (Some(_), ChannelType::InApp) => Verdict::ACCEPTED,
+        (None, ChannelType::InApp) => Verdict::suppressed(DeliveryReason::CHANNEL_MISSING),
+        (
+            _,
+            ChannelType::Push | ChannelType::Sms | ChannelType::Email | ChannelType::Whatsapp | ChannelType::Custom,
+        ) => Verdict::failed(DeliveryReason::PROVIDER_NOT_CONFIGURED),
+    }
+}
+
+/// Checks that at least one way out of a template is open.
+///
+/// # Errors
+/// Invalid state, when every one is suppressed.
+pub fn check_ways(ways: &[SendableChannel]) -> Result<()> {
+    let verdicts: Vec<_> = ways.iter().map(verdict).collect();
+    if Reached::of(&verdicts) != Reached::Skipped {
+        return Ok(());
+    }
+    let why = verdicts.iter().zip(ways).filter_map(|(verdict, way)| {
+        let reason = verdict.reason.as_ref()?;
+        Some(format!("{} {reason}", way.content.channel_type))
+    });
+    let why = why.collect::<Vec<_>>().join(", ");
+    let message = format!("none of the template's channels can be used: {why}; enable one");
+    Err(Error::new(Reason::InvalidState, message)
+        .with("state", why)
+        .with("allowed", "a channel that is enabled"))
+}
+
+/// The values of each receiver, in the order of the receivers: their own, else the send's, else the template's.
+///
+/// # Errors
+/// Invalid variables, with every required one that a receiver lacks and every receiver whose values are too much for
+/// the in-app `card`.
+pub fn settle(send: &NewSend, template: &Sendable, card: Option<&Card>) -> Result<Vec<VariableValues>> {
+    let none = VariableValues::new();
+    let mut violations = Vec::new();
+    let mut settled = Vec::with_capacity(send.receivers.len());
+    for uid in &send.receivers {
+        let own = send.own.get(uid).unwrap_or(&none);
+        let resolved = variable::resolve(&template.variable_schema, &[own, &send.defaults]);
+        let missing = resolved.missing.iter();
+        violations.extend(
+            missing.map(|key| Violation::new(format!("variables.{uid}.{key}"), "is required by the template")),
+        );
+        let values = resolved.values.into_iter().map(|(key, value)| (key.to_owned(), value.clone()));
+        let values: VariableValues = values.collect();
+        if let Some(Err(exceeded)) = card.map(|card| card.check(&values)) {
+            violations.push(Violation::new(format!("variables.{uid}"), exceeded.to_string()));
+        }
+        settled.push(values);
+    }
+    if violations.is_empty() {
+        Ok(settled)
+    } else {
+        Err(Error::violated(Reason::InvalidVariables, violations))
+    }
+}
+
+/// Whether a recipient is served at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecipientOutcome {
+    /// There are deliveries, and they tell.
+    Planned,
+    /// No such user exists, and none may be created.
+    UnknownUser,
+    /// The user is deactivated.
+    UserDeactivated,
+}
+
+impl RecipientOutcome {
+    /// What becomes of a recipient that was found to be this.
+    #[must_use]
+    pub const fn of(user: user::Resolved) -> Self {
+        match user {
+            user::Resolved::Active(_) => Self::Planned,
+            user::Resolved::Deactivated(_) => Self::UserDeactivated,
+            user::Resolved::Unknown => Self::UnknownUser,
+        }
+    }
+
+    /// The deliveries of a recipient that is not served: one suppressed for each channel type. The ledger has no lines
+    /// for them, because all of them would say the same.
+    #[must_use]
+    pub fn skipped(self, channels: &[ChannelType]) -> Option<Vec<Delivery>> {
+        let reason = match self {
+            Self::Planned => return None,
+            Self::UnknownUser => DeliveryReason::UNKNOWN_USER,
+            Self::UserDeactivated => DeliveryReason::USER_DEACTIVATED,
+        };
+        let delivery = |channel_type: &ChannelType| Delivery {
+            channel_type: *channel_type,
+            channel_id: None,
+            verdict: Verdict::suppressed(reason.clone()),
+            feed_item_id: None,
+        };
+        Some(channels.iter().map(delivery).collect())
+    }
+}
+
+/// One recipient of a page and what is to become of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedRecipient {
+    /// Their number within the notification, dense from 1.
+    pub seq: i64,
+    /// Their uid.
+    pub uid: Uid,
+    /// Who they are.
+    pub user: user::Resolved,
+    /// What their content is rendered with.
+    pub values: VariableValues,
+    /// Their lines of the ledger; none when they are not served.
+    pub lines: Vec<PlannedLine>,
+}
+
+/// One line of the ledger to write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedLine {
+    /// Its id. The feed item of an in-app line has the same sixteen bytes, so neither needs an index to find the other.
+    pub id: DeliveryId,
+    /// What becomes of it.
+    pub delivery: Delivery,
+}
+
+/// Plans what a page does for each of its recipients, numbered from `first_seq`.
+#[must_use]
+pub fn plan(
+    recipients: Vec<(Uid, user::Resolved, VariableValues)>,
+    ways: &[SendableChannel],
+    first_seq: i64,
+    now: Timestamp,
+) -> Vec<PlannedRecipient> {
+    let verdicts: Vec<_> = ways.iter().map(verdict).collect();
+    let lines = || {
+        let each = ways.iter().zip(&verdicts);
+        each.map(|(way, verdict)| line(way, verdict, now)).collect()
+    };
+    recipients
+        .into_iter()
+        .zip(first_seq..)
+        .map(|((uid, user, values), seq)| PlannedRecipient {
+            seq,
+            uid,
+            user,
+            values,
+            lines: match RecipientOutcome::of(user) {
+                RecipientOutcome::Planned => lines(),
+                RecipientOutcome::UnknownUser | RecipientOutcome::UserDeactivated => Vec::new(),
+            },
+        })
+        .collect()
+}
+
+fn line(way: &SendableChannel, verdict: &Verdict, now: Timestamp) -> PlannedLine {
+    let id = DeliveryId::new(now);
+    let in_feed = way.content.channel_type == ChannelType::InApp && *verdict == Verdict::ACCEPTED;
+    PlannedLine {
+        id,
+        delivery: Delivery {
+            channel_type: way.content.channel_type,
+            channel_id: way.instance.map(|instance| instance.id),
+            verdict: verdict.clone(),
+            feed_item_id: in_feed.then(|| FeedItemId::from(id.uuid())),
+        },
+    }
+}
+
+impl PlannedRecipient {
+    /// The recipient as answers show them.
+    #[must_use]
+    pub fn receiver(&self, channels: &[ChannelType]) -> Receiver {
+        let planned = || self.lines.iter().map(|line| line.delivery.clone()).collect();
+        Receiver {
+            uid: self.uid.clone(),
+            deliveries: RecipientOutcome::of(self.user).skipped(channels).unwrap_or_else(planned),
+        }
+    }
+}
+
+/// What a notification says about its template, copied when it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// The template.
+    pub template_id: TemplateId,
+    /// Its name.
+    pub template_name: String,
+    /// The version, by id.
+    pub version_id: TemplateVersionId,
+    /// The version, by number.
+    pub version: u32,
+    /// The category, by id.
+    pub category_id: Option<CategoryId>,
+    /// The category, by name.
+    pub category_name: Option<String>,
+    /// The label.
+    pub label: Option<String>,
+    /// The alternative text.
+    pub alternative_text: Option<String>,
+    /// The tags.
+    pub tags: Vec<String>,
+}
+
+impl From<&Sendable> for Copied {
+    fn from(template: &Sendable) -> Self {
+        let category = template.category.as_ref();
+        Self {
+            template_id: template.template_id,
+            template_name: template.name.clone(),
+            version_id: template.version_id,
+            version: template.version,
+            category_id: category.map(|category| category.id),
+            category_name: category.map(|CategoryName { name, .. }| name.clone()),
+            label: template.label.clone(),
+            alternative_text: template.alternative_text.clone(),
+            tags: template.tags.clone(),
+        }
+    }
+}
+
+/// The in-app content of a template, if it has any.
+#[must_use]
+pub fn in_app(ways: &[SendableChannel]) -> Option<&TemplateChannel> {
+    let mut contents = ways.iter().map(|way| &way.content);
+    contents.find(|content| content.channel_type == ChannelType::InApp)
+}
+
+/// What the content of a send is: that of the feed, else that of the first channel.
+#[must_use]
+pub fn data_type(ways: &[SendableChannel]) -> DataType {
+    let first = ways.first().map(|way| &way.content);
+    in_app(ways).or(first).map_or_else(DataType::default, |content| content.data_type)
+}
+
+/// One receiver and what became of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receiver {
+    /// Their uid.
+    pub uid: Uid,
+    /// One delivery for each channel type of the template.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// What a send answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// The notification.
+    pub notification_id: NotificationId,
+    /// The channel types of the template.
+    pub channels: Vec<ChannelType>,
+    /// How it was sent.
+    pub mode: SendMode,
+    /// How often a receiver was named again.
+    pub duplicate_count: u32,
+    /// The distinct receivers, in the order in which they were first named.
+    pub receivers: Vec<Receiver>,
+}
+
+/// How far a notification has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotificationStatus {
+    /// Receivers are still being dealt with.
+    Dispatching,
+    /// Every receiver was served or skipped.
+    Completed,
+    /// No receiver was served, and at least one failed.
+    Failed,
+    /// Some receivers were served, and some failed.
+    PartiallyFailed,
+}
+
+impl NotificationStatus {
+    /// The status once every receiver was dealt with.
+    #[must_use]
+    pub const fn of(counts: Counts) -> Self {
+        match (counts.sent, counts.failed) {
+            (_, 0) => Self::Completed,
+            (0, _) => Self::Failed,
+            (_, _) => Self::PartiallyFailed,
+        }
+    }
+}
+
+/// One send of one template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// Its id.
+    pub id: NotificationId,
+    /// What it says about its template.
+    pub copied: Copied,
+    /// The sender's own mark.
+    pub tag: Option<String>,
+    /// How it was sent.
+    pub mode: SendMode,
+    /// How far it has come.
+    pub status: NotificationStatus,
+    /// The channel types of the template.
+    pub channels: Vec<ChannelType>,
+    /// What the content is.
+    pub data_type: DataType,
+    /// The distinct receivers.
+    pub total: u32,
+    /// The receivers by what became of them.
+    pub counts: Counts,
+    /// How often a receiver was named again.
+    pub duplicate_count: u32,
+    /// What became of each receiver, in order.
+    pub receivers: Vec<Receiver>,
+    /// When the last receiver was dealt with.
+    pub completed_at: Option<Timestamp>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+}
+
+#[cfg(test)]
+#[path = "notification/tests.rs"]
+mod tests;
