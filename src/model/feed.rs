@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Timestamp;
 use super::id::{CategoryId, ChannelId, FeedItemId, NotificationId, TemplateId};
+use super::name::Name;
 use super::template::DataType;
 use super::user::Uid;
 use super::variable::VariableValues;
@@ -64,7 +65,7 @@ pub struct FeedItem {
     /// The category's id at the time of the send.
     pub category_id: Option<CategoryId>,
     /// The category's name at the time of the send.
-    pub category_name: Option<String>,
+    pub category_name: Option<Name>,
     /// The label at the time of the send, where the template shows it.
     pub label: Option<String>,
     /// The alternative text at the time of the send.
@@ -101,7 +102,11 @@ impl FeedItem {
 #[must_use]
 pub fn expires_at(now: Timestamp, retention_hours: u32) -> Option<Timestamp> {
     const HOUR_SECONDS: u64 = 3_600;
-    (retention_hours > 0).then(|| now.plus(Duration::from_secs(u64::from(retention_hours).saturating_mul(HOUR_SECONDS))))
+    (retention_hours > 0).then(|| {
+        now.plus(Duration::from_secs(
+            u64::from(retention_hours).saturating_mul(HOUR_SECONDS),
+        ))
+    })
 }
 
 /// Which items a list holds by whether they were read.

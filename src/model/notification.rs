@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::channel::ChannelType;
 use super::delivery::{Counts, Delivery, DeliveryReason, Reached, Verdict};
 use super::id::{CategoryId, DeliveryId, FeedItemId, NotificationId, TemplateId, TemplateVersionId};
+use super::name::Name;
 use super::render::Card;
-use super::template::{CategoryName, DataType, Sendable, SendableChannel, TemplateChannel};
+use super::template::{DataType, Sendable, SendableChannel, TemplateChannel};
 use super::user::{self, Uid};
 use super::variable::{self, VariableValues};
 use super::{Error, Reason, Result, Timestamp, Violation};
@@ -50,7 +51,8 @@ impl SendMode {
             return Err(Error::new(Reason::InvalidMode, message).with("mode", word));
         }
         if received > REALTIME_RECEIVERS_MAX {
-            let message = format!("receivers must not hold more than {REALTIME_RECEIVERS_MAX} uids, received {received}");
+            let message =
+                format!("receivers must not hold more than {REALTIME_RECEIVERS_MAX} uids, received {received}");
             return Err(Error::new(Reason::TargetLimitExceeded, message)
                 .with("limit", REALTIME_RECEIVERS_MAX)
                 .with("received", received));
@@ -163,7 +165,10 @@ fn own_values(
                 violations.push(Violation::new(path, "must be for one of the receivers"));
             }
             Ok(uid) if own.contains_key(&uid) => {
-                violations.push(Violation::new(path, "must not name a user twice in different letter case"));
+                violations.push(Violation::new(
+                    path,
+                    "must not name a user twice in different letter case",
+                ));
             }
             Ok(uid) => {
                 own.insert(uid, values);
@@ -230,10 +235,12 @@ pub fn settle(send: &NewSend, template: &Sendable, card: Option<&Card>) -> Resul
         let own = send.own.get(uid).unwrap_or(&none);
         let resolved = variable::resolve(&template.variable_schema, &[own, &send.defaults]);
         let missing = resolved.missing.iter();
-        violations.extend(
-            missing.map(|key| Violation::new(format!("variables.{uid}.{key}"), "is required by the template")),
-        );
-        let values = resolved.values.into_iter().map(|(key, value)| (key.to_owned(), value.clone()));
+        violations
+            .extend(missing.map(|key| Violation::new(format!("variables.{uid}.{key}"), "is required by the template")));
+        let values = resolved
+            .values
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.clone()));
         let values: VariableValues = values.collect();
         if let Some(Err(exceeded)) = card.map(|card| card.check(&values)) {
             violations.push(Violation::new(format!("variables.{uid}"), exceeded.to_string()));
@@ -362,7 +369,9 @@ impl PlannedRecipient {
         let planned = || self.lines.iter().map(|line| line.delivery.clone()).collect();
         Receiver {
             uid: self.uid.clone(),
-            deliveries: RecipientOutcome::of(self.user).skipped(channels).unwrap_or_else(planned),
+            deliveries: RecipientOutcome::of(self.user)
+                .skipped(channels)
+                .unwrap_or_else(planned),
         }
     }
 }
@@ -373,7 +382,7 @@ pub struct Copied {
     /// The template.
     pub template_id: TemplateId,
     /// Its name.
-    pub template_name: String,
+    pub template_name: Name,
     /// The version, by id.
     pub version_id: TemplateVersionId,
     /// The version, by number.
@@ -381,7 +390,7 @@ pub struct Copied {
     /// The category, by id.
     pub category_id: Option<CategoryId>,
     /// The category, by name.
-    pub category_name: Option<String>,
+    pub category_name: Option<Name>,
     /// The label.
     pub label: Option<String>,
     /// The alternative text.
@@ -399,7 +408,7 @@ impl From<&Sendable> for Copied {
             version_id: template.version_id,
             version: template.version,
             category_id: category.map(|category| category.id),
-            category_name: category.map(|CategoryName { name, .. }| name.clone()),
+            category_name: category.map(|category| category.name.clone()),
             label: template.label.clone(),
             alternative_text: template.alternative_text.clone(),
             tags: template.tags.clone(),
@@ -418,7 +427,9 @@ pub fn in_app(ways: &[SendableChannel]) -> Option<&TemplateChannel> {
 #[must_use]
 pub fn data_type(ways: &[SendableChannel]) -> DataType {
     let first = ways.first().map(|way| &way.content);
-    in_app(ways).or(first).map_or_else(DataType::default, |content| content.data_type)
+    in_app(ways)
+        .or(first)
+        .map_or_else(DataType::default, |content| content.data_type)
 }
 
 /// One receiver and what became of them.

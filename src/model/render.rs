@@ -11,6 +11,8 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use super::variable::VariableValues;
+
 /// The largest source, in bytes: one text, or one card as compact JSON.
 pub const SOURCE_BYTES_MAX: usize = 65_536;
 /// The largest output, in bytes: one text, or one card as compact JSON.
@@ -22,9 +24,6 @@ pub const CONTEXT_BYTES_MAX: usize = 524_288;
 pub const KEY_BYTES_MAX: usize = 100;
 /// The deepest nesting of lists and objects in a card.
 pub const DEPTH_MAX: usize = 100;
-
-/// The values of variables, by key.
-pub type Values = BTreeMap<String, String>;
 
 /// A cap that something passes. It prints as the rule of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,14 +154,14 @@ impl Template {
     ///
     /// # Errors
     /// [`Exceeded::Output`].
-    pub fn render(&self, values: &Values, place: Place) -> Result<String, Exceeded> {
+    pub fn render(&self, values: &VariableValues, place: Place) -> Result<String, Exceeded> {
         let mut out = String::new();
         for segment in &self.segments {
             let part = match segment {
                 Segment::Literal(text) => Cow::Borrowed(text.as_ref()),
                 Segment::Token(key, token) => values
                     .get(key.as_ref())
-                    .map_or(Cow::Borrowed(token.as_ref()), |value| place.escape(value)),
+                    .map_or(Cow::Borrowed(token.as_ref()), |value| place.escape(value.as_text())),
             };
             if out.len().saturating_add(part.len()) > OUTPUT_BYTES_MAX {
                 return Err(Exceeded::Output);
@@ -241,11 +240,11 @@ impl Card {
 
     /// The bytes that the rendered document takes as compact JSON, without rendering it.
     #[must_use]
-    pub fn rendered_bytes(&self, values: &Values) -> usize {
+    pub fn rendered_bytes(&self, values: &VariableValues) -> usize {
         self.tokens.iter().fold(self.source_bytes, |sum, (key, uses)| {
             values.get(key.as_ref()).map_or(sum, |value| {
                 sum.saturating_sub(uses.bytes)
-                    .saturating_add(uses.count.saturating_mul(escaped_bytes(value)))
+                    .saturating_add(uses.count.saturating_mul(escaped_bytes(value.as_text())))
             })
         })
     }
@@ -254,7 +253,7 @@ impl Card {
     ///
     /// # Errors
     /// [`Exceeded::Context`] or [`Exceeded::Output`].
-    pub fn render(&self, values: &Values) -> Result<Value, Exceeded> {
+    pub fn render(&self, values: &VariableValues) -> Result<Value, Exceeded> {
         self.check(values)?;
         self.root.render(values)
     }
@@ -263,7 +262,7 @@ impl Card {
     ///
     /// # Errors
     /// [`Exceeded::Context`] or [`Exceeded::Output`].
-    pub fn check(&self, values: &Values) -> Result<(), Exceeded> {
+    pub fn check(&self, values: &VariableValues) -> Result<(), Exceeded> {
         check_context(values)?;
         if self.rendered_bytes(values) > OUTPUT_BYTES_MAX {
             return Err(Exceeded::Output);
@@ -284,9 +283,9 @@ impl Card {
 ///
 /// # Errors
 /// [`Exceeded::Context`].
-pub fn check_context(values: &Values) -> Result<(), Exceeded> {
+pub fn check_context(values: &VariableValues) -> Result<(), Exceeded> {
     let bytes = values.iter().fold(0_usize, |sum, (key, value)| {
-        sum.saturating_add(key.len()).saturating_add(value.len())
+        sum.saturating_add(key.len()).saturating_add(value.as_text().len())
     });
     if bytes > CONTEXT_BYTES_MAX {
         return Err(Exceeded::Context);
@@ -339,7 +338,7 @@ impl Node {
         }
     }
 
-    fn render(&self, values: &Values) -> Result<Value, Exceeded> {
+    fn render(&self, values: &VariableValues) -> Result<Value, Exceeded> {
         match self {
             Self::Fixed(value) => Ok(value.clone()),
             Self::Text(template) => template.render(values, Place::Text).map(Value::String),

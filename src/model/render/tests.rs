@@ -5,9 +5,17 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::model::variable::{VariableValue, VariableValues};
 
-fn values(pairs: &[(&str, &str)]) -> Values {
-    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+fn values(pairs: &[(&str, &str)]) -> VariableValues {
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), of(value)))
+        .collect()
+}
+
+fn of(text: &str) -> VariableValue {
+    VariableValue::Text(text.to_owned())
 }
 
 fn render(source: &str, pairs: &[(&str, &str)]) -> String {
@@ -108,7 +116,7 @@ fn every_cap_is_an_error() {
     let card = Card::compile(&json!([bomb.get(..60_000).unwrap()])).unwrap();
     assert_eq!(card.render(&filling), Err(Exceeded::Output));
 
-    let wide: Values = (0..200).map(|n| (format!("k{n}"), "z".repeat(4_096))).collect();
+    let wide: VariableValues = (0..200).map(|n| (format!("k{n}"), of(&"z".repeat(4_096)))).collect();
     assert_eq!(Card::compile(&json!([])).unwrap().render(&wide), Err(Exceeded::Context));
 }
 
@@ -133,8 +141,8 @@ fn text() -> impl Strategy<Value = String> {
     vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
 
-fn some_values() -> impl Strategy<Value = Values> {
-    btree_map("[abc]", text(), 0..4)
+fn some_values() -> impl Strategy<Value = VariableValues> {
+    btree_map("[abc]", text().prop_map(VariableValue::Text), 0..4)
 }
 
 fn document() -> impl Strategy<Value = Value> {
@@ -154,7 +162,7 @@ fn document() -> impl Strategy<Value = Value> {
 }
 
 /// The plainest renderer: at each place try to read a token by the letter of the grammar.
-fn by_the_letter(source: &str, values: &Values) -> String {
+fn by_the_letter(source: &str, values: &VariableValues) -> String {
     let pattern = regex::Regex::new(r"\A\{\{[ \t]*([a-zA-Z_][a-zA-Z0-9_]{0,99})[ \t]*\}\}").unwrap();
     let chars: Vec<char> = source.chars().collect();
     let mut out = String::new();
@@ -166,7 +174,7 @@ fn by_the_letter(source: &str, values: &Values) -> String {
             out.push_str(
                 values
                     .get(found.get(1).unwrap().as_str())
-                    .map_or(written, String::as_str),
+                    .map_or(written, |value| value.as_text()),
             );
             at += written.chars().count();
         } else {
@@ -188,23 +196,23 @@ proptest! {
     fn without_values_nothing_changes(source in any::<String>()) {
         let template = Template::compile(&source).unwrap();
         for place in [Place::Text, Place::Html, Place::Header] {
-            prop_assert_eq!(&template.render(&Values::new(), place).unwrap(), &source);
+            prop_assert_eq!(&template.render(&VariableValues::new(), place).unwrap(), &source);
         }
     }
 
     #[test]
     fn output_is_at_most_the_source_and_each_value_once_per_token(source in text(), values in some_values()) {
         let template = Template::compile(&source).unwrap();
-        let drawn: usize = template.keys().filter_map(|key| values.get(key)).map(String::len).sum();
+        let drawn: usize = template.keys().filter_map(|key| values.get(key)).map(|value| value.as_text().len()).sum();
         prop_assert!(template.render(&values, Place::Text).unwrap().len() <= source.len() + drawn);
     }
 
     #[test]
     fn html_output_holds_no_markup_of_a_value(values in some_values()) {
         let template = Template::compile("{{a}}{{b}}{{c}}").unwrap();
-        let escaped: Values = ["a", "b", "c"]
+        let escaped: VariableValues = ["a", "b", "c"]
             .iter()
-            .map(|key| ((*key).to_owned(), values.get(*key).cloned().unwrap_or_default()))
+            .map(|key| ((*key).to_owned(), values.get(*key).cloned().unwrap_or_else(|| of(""))))
             .collect();
         let out = template.render(&escaped, Place::Html).unwrap();
         prop_assert!(!out.contains(['<', '>', '"', '\'']));
@@ -215,7 +223,7 @@ proptest! {
         let card = Card::compile(&document).unwrap();
         let printed = card.render(&values).unwrap().to_string();
         prop_assert_eq!(printed.len(), card.rendered_bytes(&values));
-        let plain = card.render(&Values::new()).unwrap();
+        let plain = card.render(&VariableValues::new()).unwrap();
         prop_assert_eq!(plain.to_string().len(), json_bytes(&document));
         prop_assert_eq!(plain, document);
     }
