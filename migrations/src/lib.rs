@@ -1,1 +1,36 @@
+//! The schema of Campanile: one purpose per file, the same code for SQLite and PostgreSQL. It never moves data between
+//! tables that a running build still reads: a change first expands the schema and contracts it one release later.
+#![expect(
+    elided_lifetimes_in_paths,
+    reason = "async_trait compares the lifetimes of `up` as the trait spells them, and it elides one"
+)]
 
+use sea_orm_migration::prelude::*;
+
+mod build;
+mod m0001_apps;
+mod m0002_users;
+mod m0003_channels;
+mod m0004_templates;
+mod m0005_notifications;
+mod m0006_feed;
+mod m0007_idempotency;
+
+/// Applies the migrations in order.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m0001_apps::Migration),
+            Box::new(m0002_users::Migration),
+            Box::new(m0003_channels::Migration),
+            Box::new(m0004_templates::Migration),
+            Box::new(m0005_notifications::Migration),
+            Box::new(m0006_feed::Migration),
+            Box::new(m0007_idempotency::Migration),
+        ]
+    }
+}

@@ -1,0 +1,130 @@
+//! SQL: one schema and one set of queries for SQLite and PostgreSQL, a file per noun. It never decides what may happen;
+//! that is the domain, which gives [`Store::write`] the closures that do.
+//!
+//! - Every write is a closure of [`Store::write`], [`Store::write_once`] or [`Store::write_background`]. A closure may run
+//!   more than once, so it awaits nothing but store functions and changes nothing outside its transaction.
+//! - Store functions take `&impl ConnectionTrait` (both [`Tx`] and [`Reader`] are one) and then the app.
+//! - A failed statement ends its closure; see [`Tx`]. To go on after a conflict, `ON CONFLICT DO NOTHING` and count rows.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use sea_orm::{ConnectionTrait, Statement};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::model::Result;
+
+pub mod entity;
+mod error;
+pub mod idempotency;
+mod link;
+mod open;
+mod postgres;
+mod reader;
+pub mod secret;
+mod sqlite;
+mod tx;
+pub mod value;
+mod work;
+
+pub use error::taken;
+pub use idempotency::{Once, Written};
+pub use open::StoreSettings;
+pub use reader::Reader;
+pub use secret::SecretKey;
+pub use tx::Tx;
+
+use postgres::PostgresWriter;
+use reader::Pool;
+use secret::Cipher;
+use sqlite::SqliteWriter;
+
+/// The database. Cheap to clone.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    reader: Reader,
+    writer: Writer,
+    cipher: Cipher,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+enum Writer {
+    Sqlite(SqliteWriter),
+    Postgres(Box<PostgresWriter>),
+}
+
+impl Store {
+    /// Runs a closure in a transaction and answers once its effect is durable. An `Err` of the closure undoes all it did.
+    ///
+    /// # Errors
+    /// What the closure refuses; [`Reason::Unavailable`](crate::model::Reason::Unavailable) with a hint when to try again
+    /// if the database is away or too busy, in which case nothing was changed unless the message says that the outcome is
+    /// unknown.
+    pub async fn write<T, F>(&self, work: F) -> Result<T>
+    where
+        F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        self.write_in(false, work).await
+    }
+
+    /// The same for work that nobody waits for: requests go first, and the closure should end when
+    /// [`Tx::is_out_of_time`], keeping what it has done.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_background<T, F>(&self, work: F) -> Result<T>
+    where
+        F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        self.write_in(true, work).await
+    }
+
+    async fn write_in<T, F>(&self, background: bool, work: F) -> Result<T>
+    where
+        F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        match &self.0.writer {
+            Writer::Sqlite(writer) => writer.write(background, work).await,
+            Writer::Postgres(writer) => writer.write(background, work).await,
+        }
+    }
+
+    /// What read-only store functions run on. Each statement sees what was committed before it.
+    #[must_use]
+    pub fn read(&self) -> &Reader {
+        &self.0.reader
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// Unavailable, when it does not.
+    pub async fn check(&self) -> Result<()> {
+        let reader = self.read();
+        let statement = Statement::from_string(reader.get_database_backend(), "SELECT 1");
+        reader.query_one_raw(statement).await?;
+        Ok(())
+    }
+
+    /// Finishes the writes that wait, refuses new ones and lets go of the database.
+    pub async fn close(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+        match &self.0.reader.0 {
+            Pool::Sqlite(pool) => pool.close().await,
+            Pool::Postgres(pool) => pool.close().await,
+        }
+    }
+
+    fn cipher(&self) -> &Cipher {
+        &self.0.cipher
+    }
+}

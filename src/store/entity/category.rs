@@ -1,0 +1,25 @@
+//! A category of templates. The columns are explained in the migrations; the words behind numbers are the contract's.
+
+use sea_orm::entity::prelude::*;
+
+use crate::model::Timestamp;
+use crate::model::id::{AppId, CategoryId};
+
+/// A row of `categories`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "categories")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: CategoryId,
+    pub app_id: AppId,
+    pub name: String,
+    pub description: Option<String>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub version: i64,
+}
+
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

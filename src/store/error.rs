@@ -1,0 +1,179 @@
+//! What a fault of the database means to the service: the one place that reads codes of SQLite and PostgreSQL. It never
+//! decides what happens next: the writers do, by [`Fault`].
+
+use std::time::Duration;
+
+use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
+use sqlx::error::DatabaseError;
+use sqlx::postgres::PgDatabaseError;
+use sqlx::sqlite::SqliteError;
+
+use crate::model::{Error, Reason};
+
+/// When a caller should try again after the database refused for a reason that passes by itself.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+/// The same after a reason that somebody has to mend, such as a full disk.
+const RETRY_LATER: Duration = Duration::from_secs(30);
+
+/// What a failed statement means for the transaction around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Two transactions stood in each other's way: nothing happened, and running it again may succeed.
+    Conflict,
+    /// The connection is gone. Before COMMIT nothing happened; after it the outcome must be looked up.
+    Lost,
+    /// The pool had no connection in time, so nothing was even tried.
+    Busy,
+    /// SQLite has ended the whole transaction by itself; a further statement would commit alone.
+    Dead,
+    /// A key that is taken.
+    Taken,
+    /// A row that others still refer to, or that refers to none.
+    Referred,
+    /// The statement took too long and was stopped.
+    Slow,
+    /// The statement is at fault.
+    Statement,
+}
+
+impl Fault {
+    pub(super) fn of(error: &sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::PoolClosed => Self::Lost,
+            sqlx::Error::PoolTimedOut => Self::Busy,
+            sqlx::Error::Database(error) => Self::of_database(error.as_ref()),
+            _ => Self::Statement,
+        }
+    }
+
+    fn of_database(error: &(dyn DatabaseError + 'static)) -> Self {
+        let code = error.code().unwrap_or_default();
+        if error.try_downcast_ref::<PgDatabaseError>().is_some() {
+            Self::of_sqlstate(&code)
+        } else if error.try_downcast_ref::<SqliteError>().is_some() {
+            Self::of_sqlite(code.parse().unwrap_or_default())
+        } else {
+            Self::Statement
+        }
+    }
+
+    /// Appendix A of the PostgreSQL manual.
+    fn of_sqlstate(code: &str) -> Self {
+        match code {
+            // serialization_failure, deadlock_detected
+            "40001" | "40P01" => Self::Conflict,
+            // unique_violation
+            "23505" => Self::Taken,
+            // restrict_violation, foreign_key_violation
+            "23001" | "23503" => Self::Referred,
+            // query_canceled (statement_timeout), lock_not_available
+            "57014" | "55P03" => Self::Slow,
+            // too_many_connections
+            "53300" => Self::Busy,
+            // connection exceptions, idle_in_transaction_session_timeout, shutdowns, read_only_sql_transaction (a node
+            // that was demoted while we were connected)
+            "08000" | "08001" | "08003" | "08004" | "08006" | "08007" | "08P01" | "25P03" | "57P01" | "57P02"
+            | "57P03" | "57P05" | "25006" => Self::Lost,
+            _ => Self::Statement,
+        }
+    }
+
+    /// <https://www.sqlite.org/rescode.html>: extended codes carry the primary code in their lowest byte.
+    fn of_sqlite(code: i32) -> Self {
+        match code {
+            // SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE
+            1555 | 2067 => return Self::Taken,
+            // SQLITE_CONSTRAINT_FOREIGNKEY, SQLITE_CONSTRAINT_TRIGGER (which is how ON DELETE RESTRICT answers)
+            787 | 1811 => return Self::Referred,
+            _ => {}
+        }
+        match code & 0xff {
+            // SQLITE_BUSY, SQLITE_LOCKED
+            5 | 6 => Self::Conflict,
+            // SQLITE_NOMEM, SQLITE_INTERRUPT, SQLITE_IOERR, SQLITE_FULL
+            7 | 9 | 10 | 13 => Self::Dead,
+            _ => Self::Statement,
+        }
+    }
+
+    /// What the caller is told when nothing else can be done about it.
+    pub(super) fn error(self) -> Error {
+        match self {
+            Self::Conflict => unavailable(
+                "the database is busy with conflicting work, nothing was changed",
+                RETRY_SOON,
+            ),
+            Self::Lost => unavailable("the database is not reachable, nothing was changed", RETRY_SOON),
+            Self::Busy => unavailable(
+                "no database connection became free in time, nothing was changed",
+                RETRY_SOON,
+            ),
+            Self::Dead => unavailable("the database cannot write, nothing was changed", RETRY_LATER),
+            Self::Slow => unavailable("the database took too long, nothing was changed", RETRY_SOON),
+            Self::Taken => Error::new(Reason::Conflict, "an entity with the same key exists"),
+            Self::Referred => Error::new(
+                Reason::Conflict,
+                "another entity still refers to this one, or this one to none",
+            ),
+            Self::Statement => Error::internal("a statement failed"),
+        }
+    }
+}
+
+/// The service's own refusal to wait any longer.
+pub(super) fn unavailable(message: &str, retry: Duration) -> Error {
+    Error::new(Reason::Unavailable, message).retry_after(retry)
+}
+
+/// The one case in which the caller must find out by itself, best by repeating the call with its idempotency key.
+pub(super) fn outcome_unknown() -> Error {
+    unavailable(
+        "outcome unknown: the connection broke during the commit and the database cannot say whether it happened; \
+         repeat the call with the same idempotency key",
+        RETRY_SOON,
+    )
+}
+
+/// sqlx's error as sea-orm carries it.
+pub(super) fn carried(error: sqlx::Error) -> DbErr {
+    match error {
+        sqlx::Error::PoolTimedOut => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
+        sqlx::Error::PoolClosed => DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed),
+        error => DbErr::Query(RuntimeErr::SqlxError(error.into())),
+    }
+}
+
+fn fault(error: &DbErr) -> Fault {
+    match error {
+        DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => Fault::Busy,
+        DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed) => Fault::Lost,
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Fault::of(error),
+        _ => Fault::Statement,
+    }
+}
+
+/// Lets store functions use `?`. A taken key becomes a plain conflict; where the contract has a better word, use
+/// [`taken`].
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        fault(&error).error().because(error)
+    }
+}
+
+/// The error of an insert: `exists()` if it failed because the row's key is taken, else what the fault means.
+///
+/// A failed statement spoils its transaction on both databases, so the closure has to end with this error. Where it wants
+/// to go on, let the insert say `ON CONFLICT DO NOTHING` and look at the number of rows.
+pub fn taken(error: DbErr, exists: impl FnOnce() -> Error) -> Error {
+    if fault(&error) == Fault::Taken {
+        exists().because(error)
+    } else {
+        error.into()
+    }
+}

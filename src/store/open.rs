@@ -1,0 +1,254 @@
+//! Opening a database: its settings, its connections, its schema. It never reads the environment.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use campanile_migrations::Migrator;
+use sea_orm::{DatabaseConnection, DbErr, SqlxPostgresConnector, SqlxSqliteConnector};
+use sea_orm_migration::MigratorTrait;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Executor};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::error::carried;
+use super::postgres::PostgresWriter;
+use super::reader::{Pool, Reader};
+use super::secret::SecretKey;
+use super::sqlite::SqliteWriter;
+use super::{Inner, Store, Writer};
+use crate::model::{Error, Reason, Result, Violation};
+
+/// How long a caller waits for a free connection before it is told to come back.
+const ACQUIRE_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long SQLite waits for another process that holds the file.
+const BUSY_TIME_MAX: Duration = Duration::from_secs(5);
+/// A pooled connection that rested longer than this is asked whether it still lives, so that a restart of PostgreSQL costs
+/// its first callers a reconnect and not an error.
+const IDLE_UNCHECKED_MAX: Duration = Duration::from_secs(1);
+/// Any two nodes that migrate one database choose this number: "camp" in ASCII.
+const MIGRATION_LOCK: i64 = 0x6361_6d70;
+
+/// How to open a store.
+#[derive(Clone)]
+pub struct StoreSettings {
+    /// `sqlite://<path>` or `postgres://user:password@host:port/database`.
+    pub url: String,
+    /// Encrypts stored secrets.
+    pub secret: SecretKey,
+    /// Connections at most: of the pool on PostgreSQL, for reading on SQLite. 1 to 1,000.
+    pub connections: u32,
+}
+
+impl StoreSettings {
+    /// Connections unless told otherwise.
+    pub const CONNECTIONS: u32 = 16;
+
+    /// The default settings for a database.
+    #[must_use]
+    pub fn new(url: impl Into<String>, secret: SecretKey) -> Self {
+        Self {
+            url: url.into(),
+            secret,
+            connections: Self::CONNECTIONS,
+        }
+    }
+}
+
+/// Without the URL, which may hold a password.
+impl fmt::Debug for StoreSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreSettings")
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}
+
+enum Place {
+    Sqlite(SqliteConnectOptions),
+    Postgres(PgConnectOptions),
+}
+
+impl Store {
+    /// Opens the database, creating SQLite's file and folder where missing, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// A violation of `databaseUrl` or `connections` when they cannot be right; unavailable when the database cannot be
+    /// reached; internal when its schema cannot be brought up to date.
+    pub async fn open(settings: &StoreSettings) -> Result<Self> {
+        let place = place(settings)?;
+        migrate(&place).await?;
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let (reader, writer) = match place {
+            Place::Sqlite(options) => {
+                let readers = options.clone().pragma("query_only", "ON");
+                let pool = SqlitePoolOptions::new()
+                    .max_connections(settings.connections)
+                    .acquire_timeout(ACQUIRE_TIME_MAX)
+                    .test_before_acquire(false)
+                    .connect_lazy_with(readers);
+                let writer = SqliteWriter::start(options, &tasks, stop.clone()).await;
+                (Pool::Sqlite(pool), Writer::Sqlite(writer.map_err(carried)?))
+            }
+            Place::Postgres(options) => {
+                let pool = postgres_pool(settings.connections).connect_lazy_with(options.clone());
+                let writer = PostgresWriter {
+                    pool: pool.clone(),
+                    options,
+                };
+                (Pool::Postgres(pool), Writer::Postgres(Box::new(writer)))
+            }
+        };
+        Ok(Self(Arc::new(Inner {
+            reader: Reader(reader),
+            writer,
+            cipher: settings.secret.cipher("idempotency")?,
+            tasks,
+            stop,
+        })))
+    }
+
+    /// Brings the schema up to date and does nothing else.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn migrate(settings: &StoreSettings) -> Result<()> {
+        migrate(&place(settings)?).await
+    }
+}
+
+fn postgres_pool(connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIME_MAX)
+        .test_before_acquire(false)
+        .before_acquire(|conn, meta| {
+            Box::pin(async move {
+                if meta.idle_for > IDLE_UNCHECKED_MAX {
+                    conn.execute("SELECT 1").await?;
+                }
+                Ok(true)
+            })
+        })
+}
+
+fn place(settings: &StoreSettings) -> Result<Place> {
+    let mut violations = Vec::new();
+    if !(1..=1_000).contains(&settings.connections) {
+        violations.push(Violation::new("connections", "must be between 1 and 1000").received(settings.connections));
+    }
+    // The received value is left out on purpose: it may hold a password.
+    let url = settings.url.as_str();
+    let place = if url.starts_with("sqlite://") {
+        sqlite_place(url)
+    } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        postgres_place(url)
+    } else {
+        None
+    };
+    match place {
+        Some(place) if violations.is_empty() => Ok(place),
+        Some(_) => Err(Error::invalid(violations)),
+        None => {
+            violations.push(Violation::new(
+                "databaseUrl",
+                "must be sqlite://<path to a file> or postgres://user:password@host:port/database",
+            ));
+            Err(Error::invalid(violations))
+        }
+    }
+}
+
+fn sqlite_place(url: &str) -> Option<Place> {
+    let options = SqliteConnectOptions::from_str(url).ok()?;
+    let path = options.get_filename();
+    // A database in memory is a new one for every connection.
+    if path.as_os_str().is_empty() || path == Path::new(":memory:") || url.contains("mode=memory") {
+        return None;
+    }
+    let options = options
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // An answer promises that the write survives a power cut, so every COMMIT reaches the disk.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIME_MAX)
+        .statement_cache_capacity(512)
+        .disable_statement_logging();
+    Some(Place::Sqlite(options))
+}
+
+fn postgres_place(url: &str) -> Option<Place> {
+    let options = PgConnectOptions::from_str(url).ok()?;
+    let options = options
+        .application_name("campanile")
+        .statement_cache_capacity(512)
+        .options([
+            ("statement_timeout", "10s"),
+            ("idle_in_transaction_session_timeout", "30s"),
+        ])
+        .disable_statement_logging();
+    Some(Place::Postgres(options))
+}
+
+async fn migrate(place: &Place) -> Result<()> {
+    match place {
+        Place::Sqlite(options) => {
+            create_folder(options.get_filename()).await?;
+            let pool = SqlitePoolOptions::new().max_connections(1);
+            let pool = pool.connect_with(options.clone()).await.map_err(carried)?;
+            let db = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.clone());
+            let result = Migrator::up(&db, None).await;
+            pool.close().await;
+            result.map_err(not_migrated)
+        }
+        Place::Postgres(options) => {
+            // Building an index may take long, and so may waiting for the node that builds it.
+            let options = options
+                .clone()
+                .options([("statement_timeout", "0"), ("lock_timeout", "120s")]);
+            // One connection, because the lock belongs to the session that took it.
+            let pool = postgres_pool(1).connect_with(options).await.map_err(carried)?;
+            let db = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
+            let result = migrate_alone(&db).await;
+            pool.close().await;
+            result
+        }
+    }
+}
+
+async fn migrate_alone(db: &DatabaseConnection) -> Result<()> {
+    use sea_orm::ConnectionTrait;
+    db.execute_unprepared(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})"))
+        .await?;
+    // The lock ends with its session, which the caller closes.
+    Migrator::up(db, None).await.map_err(not_migrated)
+}
+
+fn not_migrated(error: DbErr) -> Error {
+    let error = Error::from(error);
+    if error.reason() == Reason::Unavailable {
+        return error;
+    }
+    Error::new(
+        Reason::Internal,
+        "the schema of the database cannot be brought up to date",
+    )
+    .because(error)
+}
+
+async fn create_folder(file: &Path) -> Result<()> {
+    let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    let folder = PathBuf::from(folder);
+    tokio::fs::create_dir_all(&folder).await.map_err(|error| {
+        let message = format!("the folder {} of the database cannot be created", folder.display());
+        Error::new(Reason::Internal, message).because(error)
+    })
+}

@@ -1,0 +1,196 @@
+//! Writing to PostgreSQL: a transaction per closure, run again when transactions stand in each other's way. It never
+//! guesses what became of a COMMIT whose answer was lost: it asks the server.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sea_orm::{ConnectionTrait, DatabaseBackend, Statement};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, PgPool};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::error::{Fault, outcome_unknown};
+use super::link::{Link, PgLink};
+use super::tx::Tx;
+use super::work;
+use crate::model::{Error, Result};
+
+/// Times that a closure is run before its caller is told to come back.
+const ATTEMPTS_MAX: u32 = 5;
+/// What the first repetition waits; each further one twice as long, each at random between half and all of it.
+const BACKOFF: Duration = Duration::from_millis(10);
+/// All attempts together, COMMIT excluded.
+const WORK_TIME_MAX: Duration = Duration::from_secs(15);
+/// How long a COMMIT may take before its connection counts as lost.
+const COMMIT_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a lost COMMIT is looked for, and how often.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(8);
+const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a background closure works before it is asked to finish.
+const BACKGROUND_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// The pool to write through, and how to connect beside it.
+pub(super) struct PostgresWriter {
+    pub(super) pool: PgPool,
+    pub(super) options: PgConnectOptions,
+}
+
+enum Attempt<T> {
+    Committed(T),
+    Refused(Error),
+    Again(Fault),
+    /// COMMIT was sent and its answer never came.
+    Lost(T, String),
+}
+
+enum Outcome {
+    Committed,
+    Aborted,
+    Unknown,
+}
+
+impl PostgresWriter {
+    pub(super) async fn write<T, F>(&self, background: bool, work: F) -> Result<T>
+    where
+        F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let budget = background.then_some(BACKGROUND_TIME_MAX);
+        let deadline = Instant::now() + WORK_TIME_MAX;
+        let mut fault = Fault::Lost;
+        for attempt in 0..ATTEMPTS_MAX {
+            if attempt > 0 {
+                sleep(backoff(attempt)).await;
+            }
+            fault = match self.attempt(&work, budget, deadline).await {
+                Attempt::Committed(value) => return Ok(value),
+                Attempt::Refused(error) => return Err(error),
+                Attempt::Again(fault @ (Fault::Busy | Fault::Slow)) => return Err(fault.error()),
+                Attempt::Again(fault) => fault,
+                Attempt::Lost(value, xid) => match self.settle(&xid).await {
+                    Outcome::Committed => return Ok(value),
+                    Outcome::Aborted => Fault::Lost,
+                    Outcome::Unknown => return Err(outcome_unknown()),
+                },
+            };
+        }
+        Err(fault.error())
+    }
+
+    async fn attempt<T, F>(&self, work: &F, budget: Option<Duration>, deadline: Instant) -> Attempt<T>
+    where
+        F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
+    {
+        let worked = async {
+            let mut tx = self.begin().await?;
+            tx.start(budget);
+            let result = work::run(work, &tx).await;
+            if let Some(fault @ (Fault::Conflict | Fault::Lost)) = tx.fault() {
+                rollback(&mut tx).await;
+                return Err(fault);
+            }
+            if result.is_ok() {
+                note_xid(&tx).await?;
+            }
+            Ok((tx, result))
+        };
+        let (mut tx, value) = match timeout_at(deadline, worked).await {
+            Ok(Ok((tx, Ok(value)))) => (tx, value),
+            Ok(Ok((mut tx, Err(error)))) => {
+                rollback(&mut tx).await;
+                return Attempt::Refused(error);
+            }
+            Ok(Err(fault)) => return Attempt::Again(fault),
+            Err(_) => return Attempt::Again(Fault::Slow),
+        };
+        let committed = timeout(COMMIT_TIME_MAX, tx.link().execute_unprepared("COMMIT")).await;
+        let fault = match committed {
+            Ok(Ok(_)) => {
+                rest(&mut tx);
+                return Attempt::Committed(value);
+            }
+            Ok(Err(error)) => Fault::of(&error),
+            Err(_) => Fault::Lost,
+        };
+        match (fault, tx.xid()) {
+            (Fault::Lost | Fault::Slow, Some(xid)) => Attempt::Lost(value, xid),
+            // A transaction without a number has written nothing, so whether it committed makes no difference.
+            (Fault::Lost | Fault::Slow, None) => Attempt::Committed(value),
+            (Fault::Conflict, _) => Attempt::Again(fault),
+            (fault, _) => Attempt::Refused(fault.error()),
+        }
+    }
+
+    async fn begin(&self) -> Result<Tx, Fault> {
+        let fault = |error: sqlx::Error| Fault::of(&error);
+        let mut link = Link::Postgres(PgLink::new(self.pool.acquire().await.map_err(fault)?));
+        link.execute_unprepared("BEGIN").await.map_err(fault)?;
+        Ok(Tx::new(link))
+    }
+
+    /// Asks on a new connection what became of a transaction, until the server knows.
+    async fn settle(&self, xid: &str) -> Outcome {
+        let asked = async {
+            loop {
+                match self.status(xid).await.as_deref() {
+                    Ok("committed") => return Outcome::Committed,
+                    Ok("aborted") => return Outcome::Aborted,
+                    // "in progress": the server has not noticed yet that its client is gone. An error: it is not back.
+                    Ok("in progress") | Err(_) => sleep(SETTLE_INTERVAL).await,
+                    Ok(_) => return Outcome::Unknown,
+                }
+            }
+        };
+        timeout(SETTLE_TIME_MAX, asked).await.unwrap_or(Outcome::Unknown)
+    }
+
+    async fn status(&self, xid: &str) -> sqlx::Result<String> {
+        let mut conn: PgConnection = self.options.connect().await?;
+        let status: Option<String> = sqlx::query_scalar("SELECT pg_xact_status($1::xid8)")
+            .bind(xid)
+            .fetch_one(&mut conn)
+            .await?;
+        Ok(status.unwrap_or_default())
+    }
+}
+
+async fn note_xid(tx: &Tx) -> Result<(), Fault> {
+    if tx.xid().is_some() {
+        return Ok(());
+    }
+    let statement = Statement::from_string(
+        DatabaseBackend::Postgres,
+        "SELECT pg_current_xact_id_if_assigned()::text AS xid",
+    );
+    let row = tx.query_one_raw(statement).await;
+    let row = row.map_err(|_noted_by_tx| tx.fault().unwrap_or(Fault::Lost))?;
+    if let Some(xid) = row.and_then(|row| row.try_get::<Option<String>>("", "xid").ok().flatten()) {
+        tx.note_xid(xid);
+    }
+    Ok(())
+}
+
+/// Ends the transaction; a connection that cannot even do that is closed when it is dropped.
+async fn rollback(tx: &mut Tx) {
+    if timeout(COMMIT_TIME_MAX, tx.link().execute_unprepared("ROLLBACK"))
+        .await
+        .is_ok_and(|done| done.is_ok())
+    {
+        rest(tx);
+    }
+}
+
+fn rest(tx: &mut Tx) {
+    if let Link::Postgres(link) = tx.link() {
+        link.at_rest = true;
+    }
+}
+
+/// Grows by twos and spreads by chance, so that two that met do not meet again.
+fn backoff(attempt: u32) -> Duration {
+    let whole = BACKOFF * 2_u32.pow(attempt.saturating_sub(1));
+    let chance = RandomState::new().build_hasher().finish() % 512;
+    whole / 2 + whole * u32::try_from(chance).unwrap_or_default() / 1_024
+}

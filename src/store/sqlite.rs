@@ -1,0 +1,230 @@
+//! Writing to SQLite: one task, one connection, many closures per COMMIT. It never answers a closure before the COMMIT that
+//! makes its effect durable.
+
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::error::{Fault, outcome_unknown, unavailable};
+use super::link::Link;
+use super::tx::Tx;
+use super::work::{Job, Waiting};
+use crate::model::{Error, Result};
+
+/// Requests' writes that may wait; more are refused at once, so a slow disk cannot fill the memory.
+const API_QUEUE_MAX: usize = 1_024;
+/// Background writes that may wait. Workers keep the rest in the database.
+const BACKGROUND_QUEUE_MAX: usize = 16;
+/// Closures that share one COMMIT, and the time after which no further one joins.
+const GROUP_MAX: usize = 128;
+const GROUP_TIME_MAX: Duration = Duration::from_millis(10);
+/// How long a background closure may hold up the requests behind it.
+const BACKGROUND_TIME_MAX: Duration = Duration::from_millis(5);
+/// Groups of requests after which one background closure goes first, so that a flood of requests cannot stop the workers.
+const API_GROUPS_IN_A_ROW_MAX: u32 = 8;
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+type Queue = mpsc::Sender<Box<dyn Job>>;
+
+/// The way to the writer task.
+pub(super) struct SqliteWriter {
+    api: Queue,
+    background: Queue,
+}
+
+impl SqliteWriter {
+    pub(super) async fn start(
+        options: SqliteConnectOptions,
+        tracker: &TaskTracker,
+        stop: CancellationToken,
+    ) -> sqlx::Result<Self> {
+        let link = open(&options).await?;
+        let (api, api_jobs) = mpsc::channel(API_QUEUE_MAX);
+        let (background, background_jobs) = mpsc::channel(BACKGROUND_QUEUE_MAX);
+        let task = Task {
+            options,
+            tx: Tx::new(link),
+            broken: false,
+            api: api_jobs,
+            background: background_jobs,
+            in_a_row: 0,
+        };
+        tracker.spawn(task.serve(stop));
+        Ok(Self { api, background })
+    }
+
+    pub(super) async fn write<T, F>(&self, background: bool, work: F) -> Result<T>
+    where
+        F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let (job, answer) = Waiting::new(work);
+        let queue = if background { &self.background } else { &self.api };
+        queue.try_send(Box::new(job)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => unavailable(
+                "too many writes wait for the database, nothing was changed",
+                RETRY_AFTER,
+            ),
+            mpsc::error::TrySendError::Closed(_) => shutting_down(),
+        })?;
+        // The writer task answers every job that it takes, so a closed channel means that it ended before it took this one.
+        answer.await.unwrap_or_else(|_| Err(shutting_down()))
+    }
+}
+
+fn shutting_down() -> Error {
+    unavailable("the service is shutting down, nothing was changed", RETRY_AFTER)
+}
+
+async fn open(options: &SqliteConnectOptions) -> sqlx::Result<Link> {
+    let conn: SqliteConnection = options.connect().await?;
+    Ok(Link::Sqlite(Box::new(conn)))
+}
+
+struct Task {
+    options: SqliteConnectOptions,
+    tx: Tx,
+    /// Whether the connection must be replaced before it is used again.
+    broken: bool,
+    api: mpsc::Receiver<Box<dyn Job>>,
+    background: mpsc::Receiver<Box<dyn Job>>,
+    in_a_row: u32,
+}
+
+impl Task {
+    async fn serve(mut self, stop: CancellationToken) {
+        let mut stopping = false;
+        loop {
+            if self.in_a_row >= API_GROUPS_IN_A_ROW_MAX {
+                self.in_a_row = 0;
+                if let Ok(job) = self.background.try_recv() {
+                    self.background_unit(job).await;
+                }
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if !stopping => {
+                    // What waits is still done; nothing new is let in.
+                    stopping = true;
+                    self.api.close();
+                    self.background.close();
+                }
+                Some(job) = self.api.recv() => self.api_group(job).await,
+                Some(job) = self.background.recv() => self.background_unit(job).await,
+                else => break,
+            }
+        }
+        if let Link::Sqlite(conn) = self.tx.into_link() {
+            // Closing writes the log back into the file; a failure leaves it to the next start.
+            drop(conn.close().await);
+        }
+    }
+
+    async fn background_unit(&mut self, job: Box<dyn Job>) {
+        self.in_a_row = 0;
+        if !job.is_abandoned() {
+            self.alone(job, Some(BACKGROUND_TIME_MAX)).await;
+        }
+    }
+
+    async fn api_group(&mut self, first: Box<dyn Job>) {
+        self.in_a_row += 1;
+        if let Err(fault) = self.begin().await {
+            return first.refuse(fault.error());
+        }
+        let started = Instant::now();
+        let mut group = Vec::new();
+        let mut next = Some(first);
+        while let Some(mut job) = next.take() {
+            if !job.is_abandoned() {
+                let alive = self.run(job.as_mut(), None).await;
+                group.push(job);
+                if !alive {
+                    return self.run_again(group).await;
+                }
+            }
+            if group.len() < GROUP_MAX && started.elapsed() < GROUP_TIME_MAX {
+                next = self.api.try_recv().ok();
+            }
+        }
+        if self.commit().await {
+            group.into_iter().for_each(Job::answer);
+        } else {
+            self.run_again(group).await;
+        }
+    }
+
+    /// The transaction that these shared is gone, so none of them has happened. Each gets one of its own: whichever ended
+    /// the first fails alone.
+    async fn run_again(&mut self, group: Vec<Box<dyn Job>>) {
+        self.broken = true;
+        for job in group {
+            self.alone(job, None).await;
+        }
+    }
+
+    async fn alone(&mut self, mut job: Box<dyn Job>, budget: Option<Duration>) {
+        if let Err(fault) = self.begin().await {
+            return job.refuse(fault.error());
+        }
+        if !self.run(job.as_mut(), budget).await {
+            self.broken = true;
+            return job.refuse(Fault::Dead.error());
+        }
+        if self.commit().await {
+            return job.answer();
+        }
+        self.broken = true;
+        // A failed COMMIT may have reached the log all the same, and come to life when the file is next opened.
+        job.refuse(outcome_unknown());
+    }
+
+    async fn begin(&mut self) -> Result<(), Fault> {
+        if self.broken {
+            // A transaction that still lives would keep its lock until the old connection's thread has ended.
+            self.execute("ROLLBACK").await;
+            let link = open(&self.options).await.map_err(|error| Fault::of(&error))?;
+            self.tx.replace(link);
+            self.broken = false;
+        }
+        match self.tx.link().execute_unprepared("BEGIN IMMEDIATE").await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.broken = true;
+                Err(Fault::of(&error))
+            }
+        }
+    }
+
+    /// Runs one closure inside the open transaction, and says whether that transaction is still there: SQLite ends it by
+    /// itself when it is full, out of memory, interrupted or cannot write, and then knows our savepoint no more.
+    async fn run(&mut self, job: &mut dyn Job, budget: Option<Duration>) -> bool {
+        self.tx.start(budget);
+        if !self.execute("SAVEPOINT closure").await {
+            return false;
+        }
+        let keep = job.run(&self.tx).await;
+        if self.tx.fault() == Some(Fault::Dead) {
+            return false;
+        }
+        self.execute(if keep {
+            "RELEASE closure"
+        } else {
+            "ROLLBACK TO closure; RELEASE closure"
+        })
+        .await
+    }
+
+    async fn commit(&mut self) -> bool {
+        self.execute("COMMIT").await
+    }
+
+    async fn execute(&mut self, sql: &str) -> bool {
+        self.tx.link().execute_unprepared(sql).await.is_ok()
+    }
+}

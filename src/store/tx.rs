@@ -1,0 +1,128 @@
+//! The transaction as its closure sees it. It never begins, commits or rolls back: only the writers do.
+
+use std::sync::{Mutex as Flag, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use sea_orm::{ConnectionTrait, DatabaseBackend, DbErr, ExecResult, QueryResult, Statement};
+use tokio::sync::Mutex;
+
+use super::error::{Fault, carried};
+use super::link::Link;
+
+/// A transaction that store functions write in.
+///
+/// After a failed statement it takes no further one, on either database. PostgreSQL insists on that; on SQLite it is what
+/// keeps a statement from running after SQLite has ended the transaction by itself, where it would commit alone.
+pub struct Tx {
+    link: Mutex<Link>,
+    backend: DatabaseBackend,
+    state: Flag<State>,
+}
+
+#[derive(Default)]
+struct State {
+    fault: Option<Fault>,
+    /// PostgreSQL's number of the transaction, by which a lost COMMIT is looked up.
+    xid: Option<String>,
+    until: Option<Instant>,
+}
+
+impl Tx {
+    pub(super) fn new(link: Link) -> Self {
+        Self {
+            backend: link.backend(),
+            link: Mutex::new(link),
+            state: Flag::default(),
+        }
+    }
+
+    /// Whether a background closure has used up its time and should finish with what it has done so far. A request's
+    /// closure is never told to.
+    #[must_use]
+    pub fn is_out_of_time(&self) -> bool {
+        self.state().until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    pub(super) fn start(&self, budget: Option<Duration>) {
+        *self.state() = State {
+            until: budget.map(|budget| Instant::now() + budget),
+            ..State::default()
+        };
+    }
+
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.state().fault
+    }
+
+    pub(super) fn xid(&self) -> Option<String> {
+        self.state().xid.clone()
+    }
+
+    pub(super) fn note_xid(&self, xid: String) {
+        self.state().xid = Some(xid);
+    }
+
+    pub(super) fn link(&mut self) -> &mut Link {
+        self.link.get_mut()
+    }
+
+    pub(super) fn into_link(self) -> Link {
+        self.link.into_inner()
+    }
+
+    pub(super) fn replace(&mut self, link: Link) {
+        *self.link.get_mut() = link;
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self) -> Result<(), DbErr> {
+        match self.fault() {
+            None => Ok(()),
+            Some(_) => Err(DbErr::Custom(
+                "an earlier statement of this transaction failed".to_owned(),
+            )),
+        }
+    }
+
+    fn noted<T>(&self, result: sqlx::Result<T>) -> Result<T, DbErr> {
+        result.map_err(|error| {
+            self.state().fault.get_or_insert(Fault::of(&error));
+            carried(error)
+        })
+    }
+}
+
+#[async_trait]
+impl ConnectionTrait for Tx {
+    fn get_database_backend(&self) -> DatabaseBackend {
+        self.backend
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        let mut link = self.link.lock().await;
+        self.check()?;
+        self.noted(link.execute(&statement).await)
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        let mut link = self.link.lock().await;
+        self.check()?;
+        self.noted(link.execute_unprepared(sql).await)
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        let mut link = self.link.lock().await;
+        self.check()?;
+        self.noted(link.query_one(&statement).await)
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let mut link = self.link.lock().await;
+        self.check()?;
+        self.noted(link.query_all(&statement).await)
+    }
+}
