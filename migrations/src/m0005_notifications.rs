@@ -33,6 +33,7 @@ async fn notifications(b: &Build<'_>) -> Result<(), DbErr> {
             b.id("template_version_id"),
             b.int("template_version"),
             // From here to `tags`: copied from the template at send, so later edits do not change what was said.
+            b.text("template_name"),
             b.id_or_null("category_id"),
             b.text_or_null("category_name"),
             b.text_or_null("label"),
@@ -47,6 +48,8 @@ async fn notifications(b: &Build<'_>) -> Result<(), DbErr> {
             b.json("defaults"),
             b.json("channels"),
             b.int("total_targets"),
+            // How often the request named a receiver again.
+            b.int("duplicate_count"),
             b.time("created_at"),
             b.time_or_null("completed_at"),
         ],

@@ -55,6 +55,8 @@ async fn items(b: &Build<'_>) -> Result<(), DbErr> {
             b.long("change_seq"),
             b.id_or_null("category_id"),
             b.text_or_null("category_name"),
+            // Whether filters by category find the item, and the category's count has it. As its template said at send.
+            b.flag("filterable"),
             b.text_or_null("label"),
             b.text_or_null("alternative_text"),
             b.json("tags"),

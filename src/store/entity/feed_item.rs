@@ -24,6 +24,7 @@ pub struct Model {
     pub change_seq: i64,
     pub category_id: Option<CategoryId>,
     pub category_name: Option<String>,
+    pub filterable: bool,
     pub label: Option<String>,
     pub alternative_text: Option<String>,
     pub tags: Json,

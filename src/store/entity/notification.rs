@@ -16,6 +16,7 @@ pub struct Model {
     pub template_id: TemplateId,
     pub template_version_id: TemplateVersionId,
     pub template_version: i32,
+    pub template_name: String,
     pub category_id: Option<CategoryId>,
     pub category_name: Option<String>,
     pub label: Option<String>,
@@ -28,6 +29,7 @@ pub struct Model {
     pub defaults: Json,
     pub channels: Json,
     pub total_targets: i32,
+    pub duplicate_count: i32,
     pub created_at: Timestamp,
     pub completed_at: Option<Timestamp>,
 }
