@@ -3,8 +3,11 @@
 
 pub mod call;
 pub mod convert;
+pub mod edge;
 pub mod method;
+pub mod ops;
 pub mod rest;
+pub mod server;
 pub mod status;
 
 pub use call::{Call, CallHead, Door, Idempotency, Reply};

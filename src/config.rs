@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 
+use crate::api::edge::{self, caller, rate};
+use crate::api::server;
+
 pub use setting::{SETTINGS, Setting};
 pub use source::{Faults, Sources};
 
@@ -45,44 +48,21 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The listening socket and its limits.
-    pub server: Server,
+    pub server: server::Options,
+    /// The longest that a unary call may take, whatever its own deadline says.
+    pub deadline_max: Duration,
     /// The database.
     pub database: Database,
     /// Keys that the operator gives.
     pub credentials: Credentials,
     /// How requests are matched with apps beside their key.
     pub tenancy: Tenancy,
-    /// Requests per app and minute.
-    pub rate_limits: RateLimits,
-    /// Origins of web pages that may call from a browser; empty: none.
-    pub cors_origins: Vec<String>,
+    /// Requests per app, node and minute.
+    pub rate_limits: rate::Options,
     /// Whether an unknown uid becomes a user on first use.
     pub auto_create_users: bool,
     /// The log.
     pub log: Log,
-}
-
-/// The listening socket and its limits.
-#[derive(Clone, Debug)]
-pub struct Server {
-    /// Where to listen.
-    pub listen: SocketAddr,
-    /// Connections that are open at once; more wait to be accepted.
-    pub connections_max: usize,
-    /// Concurrent streams of one HTTP/2 connection.
-    pub streams_max: u32,
-    /// Bytes of a request's headers.
-    pub header_bytes_max: u32,
-    /// Time for a client to send its headers.
-    pub header_read_timeout: Duration,
-    /// Idle time after which an HTTP/2 connection is pinged.
-    pub keep_alive_interval: Duration,
-    /// Time for the answer to such a ping.
-    pub keep_alive_timeout: Duration,
-    /// The longest that a unary call may take, whatever its own deadline says.
-    pub deadline_max: Duration,
-    /// Time for calls in flight to finish after SIGTERM.
-    pub drain: Duration,
 }
 
 /// The database.
@@ -175,15 +155,6 @@ pub struct Tenancy {
     pub region: String,
 }
 
-/// Requests per app, node and minute; `None`: no limit.
-#[derive(Clone, Copy, Debug)]
-pub struct RateLimits {
-    /// Most calls.
-    pub standard: Option<NonZeroU32>,
-    /// Calls that create or delete users and credentials.
-    pub core: Option<NonZeroU32>,
-}
-
 /// The log.
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -229,10 +200,25 @@ impl Config {
         }
     }
 
+    /// The settings of the layers in front of the calls.
+    #[must_use]
+    pub fn edge(&self) -> edge::Options {
+        let operator_key = self.credentials.operator_key.as_ref();
+        edge::Options {
+            authentication: caller::Options {
+                operator_key: operator_key.map(|key| key.reveal().to_owned()),
+                host_pattern: self.tenancy.host_pattern.clone(),
+                region: self.tenancy.region.clone(),
+            },
+            rate: self.rate_limits,
+            deadline_max: self.deadline_max,
+        }
+    }
+
     fn from_values(values: &Values) -> Self {
         let seconds = |key| Duration::from_secs(values.integer(key));
         Self {
-            server: Server {
+            server: server::Options {
                 listen: values
                     .parsed("listen")
                     .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
@@ -242,9 +228,10 @@ impl Config {
                 header_read_timeout: seconds("header_read_timeout_seconds"),
                 keep_alive_interval: seconds("keep_alive_interval_seconds"),
                 keep_alive_timeout: seconds("keep_alive_timeout_seconds"),
-                deadline_max: seconds("deadline_max_seconds"),
                 drain: seconds("drain_seconds"),
+                cors_origins: setting::list(&values.text("cors_origins")),
             },
+            deadline_max: seconds("deadline_max_seconds"),
             database: Database {
                 url: values.text("database_url"),
                 connections_max: values.integer("database_connections_max"),
@@ -264,11 +251,10 @@ impl Config {
                 host_pattern: values.optional("host_pattern").map(str::to_owned),
                 region: values.text("region"),
             },
-            rate_limits: RateLimits {
+            rate_limits: rate::Options {
                 standard: NonZeroU32::new(values.integer("rate_limit")),
                 core: NonZeroU32::new(values.integer("rate_limit_core")),
             },
-            cors_origins: setting::list(&values.text("cors_origins")),
             auto_create_users: values.text("auto_create_users") == "true",
             log: Log {
                 filter: values.text("log"),

@@ -20,7 +20,7 @@ pub fn to_status(error: &Error) -> Status {
     let reason = error.reason();
     let metadata: HashMap<String, String> = details(error).into_iter().collect();
     let mut rich = ErrorDetails::with_error_info(reason.word(), SOURCE, metadata);
-    rich.set_localized_message(LOCALE, reason.message());
+    rich.set_localized_message(LOCALE, error.message());
     if !error.violations().is_empty() {
         let violations = error.violations().iter();
         rich.set_bad_request(
@@ -32,7 +32,11 @@ pub fn to_status(error: &Error) -> Status {
     if error.retry_hint().is_some() {
         rich.set_retry_info(error.retry_hint());
     }
-    Status::with_error_details(Code::from_i32(reason.grpc_code()), error.dev_message(), rich)
+    let message = match error.dev_message() {
+        "" => error.message(),
+        message => message,
+    };
+    Status::with_error_details(Code::from_i32(reason.grpc_code()), message, rich)
 }
 
 /// The error of a status: by its reason when it is one of ours, else by its code, as for what tonic itself refuses.

@@ -153,8 +153,12 @@ pub static SETTINGS: &[Setting] = &[
     plain(
         "bootstrap_app",
         Kind::Text {
-            rule: "must be 1 to 100 lower-case letters, digits, underscores or dashes",
-            keeps: |text| (1..=100).contains(&text.len()) && text.bytes().all(is_slug_byte),
+            rule: "must be 1 to 63 lower-case letters, digits or dashes, not beginning with a dash",
+            keeps: |text| {
+                (1..=63).contains(&text.len())
+                    && !text.starts_with('-')
+                    && text.bytes().all(|byte| is_slug_byte(byte) && byte != b'_')
+            },
         },
         "",
         "An app with this id is created at start when it is missing. Goes with `bootstrap_key`",

@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(config.tenancy.region, "flag");
         assert_eq!(config.server.streams_max, 7);
         assert_eq!(config.rate_limits.standard.map(u32::from), Some(5));
-        assert_eq!(config.cors_origins, ["https://a.example", "https://b.example"]);
+        assert_eq!(config.server.cors_origins, ["https://a.example", "https://b.example"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The one error of the service, and its catalogue of reasons. It never knows a `Status` or an HTTP response: `api` turns
 //! it into either by the same table.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
@@ -97,7 +98,7 @@ pub struct Error(Box<Inner>);
 #[derive(Debug)]
 struct Inner {
     reason: Reason,
-    message: Option<&'static str>,
+    message: Option<Cow<'static, str>>,
     dev_message: String,
     violations: Vec<Violation>,
     metadata: Vec<(&'static str, String)>,
@@ -160,8 +161,8 @@ impl Error {
 
     /// The same with another sentence for end users than the reason's own.
     #[must_use]
-    pub fn saying(mut self, message: &'static str) -> Self {
-        self.0.message = Some(message);
+    pub fn saying(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        self.0.message = Some(message.into());
         self
     }
 
@@ -187,8 +188,8 @@ impl Error {
 
     /// The sentence that may be shown to an end user.
     #[must_use]
-    pub fn message(&self) -> &'static str {
-        self.0.message.unwrap_or(self.0.reason.message())
+    pub fn message(&self) -> &str {
+        self.0.message.as_deref().unwrap_or(self.0.reason.message())
     }
 
     /// The message for developers; empty when there is no more to say than [`Error::message`] does.

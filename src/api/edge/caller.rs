@@ -1,6 +1,7 @@
 //! Who calls: credentials to a [`Caller`], the app's cross-checks, and the user that is acted for. It never looks at a
 //! body, and a key is only ever compared by its digest.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,9 +12,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 use http::request::Parts;
 use http::{HeaderMap, header};
 use moka::sync::Cache;
+use percent_encoding::percent_decode_str;
 
 use crate::api::Method;
 use crate::api::method::{CallerKind, OnBehalfOf};
+use crate::api::rest::Dialect;
+use crate::api::rest::dialect::{CredentialKind, Source, Tenant};
 use crate::model::id::{ApiKeyId, AppId};
 use crate::model::user::uid_in;
 use crate::model::{Caller, Error, Reason, Result, Scope, Violation};
@@ -42,44 +46,88 @@ pub struct KeyFacts {
 pub type KeyHash = [u8; 32];
 
 /// Finds the key with this digest; `None` when there is none or it is revoked.
-pub type FindKey =
-    Arc<dyn Fn(KeyHash) -> Pin<Box<dyn Future<Output = Result<Option<KeyFacts>>> + Send>> + Send + Sync>;
+pub type FindKey = Arc<dyn Fn(KeyHash) -> Pin<Box<dyn Future<Output = Result<Option<KeyFacts>>> + Send>> + Send + Sync>;
 
-/// The header names of one door's credentials.
+/// What a request's head presents.
 #[derive(Clone, Debug)]
 pub(crate) struct Presented<'a> {
-    apikey: Option<&'a [u8]>,
-    operatorkey: Option<&'a [u8]>,
-    app: Option<&'a [u8]>,
+    apikey: Option<Cow<'a, str>>,
+    operatorkey: Option<Cow<'a, str>>,
+    app: Option<&'a str>,
     host: Option<&'a str>,
+    dialect: &'static Dialect,
 }
 
 impl<'a> Presented<'a> {
-    /// What a request's head presents.
+    /// Looks where the dialect has its credentials; `tenant` is the app that the path names.
     ///
     /// # Errors
-    /// Bad request, when a credential is sent twice, or two kinds of it.
-    pub(crate) fn read(head: &'a Parts) -> Result<Self> {
-        let presented = Self {
-            apikey: once(&head.headers, "apikey")?,
-            operatorkey: once(&head.headers, "operatorkey")?,
-            app: once(&head.headers, "appid")?,
-            host: head.uri.host().or_else(|| {
-                let host = head.headers.get(header::HOST)?.to_str().ok()?;
-                Some(host.split(':').next().unwrap_or(host))
-            }),
-        };
-        if presented.apikey.is_some() && presented.operatorkey.is_some() {
-            let rule = "must not be sent together with apikey";
+    /// Bad request, when a credential is sent twice, two kinds of it, or the app is not named where it has to be.
+    pub(crate) fn read(head: &'a Parts, dialect: &'static Dialect, tenant: Option<&'a str>) -> Result<Self> {
+        let (mut apikey, mut operatorkey) = (None, None);
+        for credential in dialect.credentials {
+            let place = match credential.kind {
+                CredentialKind::ApiKey => &mut apikey,
+                CredentialKind::OperatorKey => &mut operatorkey,
+                // No rpc of this build lets end users in.
+                CredentialKind::AuthToken => continue,
+            };
+            if place.is_none() {
+                *place = find(head, credential.source)?;
+            }
+        }
+        if apikey.is_some() && operatorkey.is_some() {
+            let rule = "must not be sent together with an API key";
             return Err(Error::invalid(vec![Violation::new("operatorkey", rule)]));
         }
-        Ok(presented)
+        let app = match dialect.tenant {
+            Tenant::Path(_) => tenant,
+            Tenant::OptionalHeader(name) | Tenant::RequiredHeader(name) => once(&head.headers, name)?,
+        };
+        if let (Tenant::RequiredHeader(name), None) = (dialect.tenant, app) {
+            return Err(Error::invalid(vec![Violation::new(name, "is required")]));
+        }
+        let host = head.uri.host().or_else(|| {
+            let host = head.headers.get(header::HOST)?.to_str().ok()?;
+            Some(host.split(':').next().unwrap_or(host))
+        });
+        Ok(Self {
+            apikey,
+            operatorkey,
+            app,
+            host,
+            dialect,
+        })
     }
 }
 
-fn once<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a [u8]>> {
+fn find<'a>(head: &'a Parts, source: Source) -> Result<Option<Cow<'a, str>>> {
+    let text = match source {
+        Source::Header(name) => once(&head.headers, name)?,
+        Source::Bearer => once(&head.headers, "authorization")?.and_then(|value| value.strip_prefix("Bearer ")),
+        Source::Cookie(name) => once(&head.headers, "cookie")?.and_then(|cookies| {
+            let mut pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
+            pairs.find(|(own, _)| *own == name).map(|(_, value)| value)
+        }),
+        Source::Query(name) => head.uri.query().and_then(|query| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(own, _)| *own == name).map(|(_, value)| value)
+        }),
+    };
+    let encoded = matches!(source, Source::Query(_));
+    Ok(text.map(|text| {
+        if encoded {
+            percent_decode_str(text).decode_utf8_lossy()
+        } else {
+            text.into()
+        }
+    }))
+}
+
+/// The only value of a header. One that is not visible ASCII can be no name and no key of ours, so it reads as empty.
+fn once<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>> {
     let mut values = headers.get_all(name).iter();
-    let first = values.next().map(http::HeaderValue::as_bytes);
+    let first = values.next().map(|value| value.to_str().unwrap_or_default());
     match values.next() {
         None => Ok(first),
         Some(_) => Err(Error::invalid(vec![Violation::new(name, "must be sent once")])),
@@ -119,7 +167,10 @@ impl Authenticator {
         Self {
             find,
             known: remember(KNOWN_FOR).build(),
-            unknown: Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(UNKNOWN_FOR).build(),
+            unknown: Cache::builder()
+                .max_capacity(REMEMBERED_MAX)
+                .time_to_live(UNKNOWN_FOR)
+                .build(),
             operator: options.operator_key.as_deref().map(|key| sha256(key.as_bytes())),
             host,
         }
@@ -131,11 +182,11 @@ impl Authenticator {
     /// Unauthenticated: no credential, an unknown one, or one of another app than the one named. Forbidden: the rpc is
     /// not for this kind of caller.
     pub(crate) async fn authenticate(&self, presented: &Presented<'_>, method: &Method) -> Result<Caller> {
-        let (caller, kind) = if let Some(key) = presented.operatorkey {
-            self.check_operator(key)?;
+        let (caller, kind) = if let Some(key) = &presented.operatorkey {
+            self.check_operator(key.as_bytes())?;
             (Caller::Operator, CallerKind::Operator)
-        } else if let Some(key) = presented.apikey {
-            let facts = self.find(sha256(key)).await?;
+        } else if let Some(key) = &presented.apikey {
+            let facts = self.find(sha256(key.as_bytes())).await?;
             self.cross_check(presented, &facts.app_name)?;
             let kind = match facts.scope {
                 Scope::FullAccess => CallerKind::FullAccess,
@@ -146,7 +197,7 @@ impl Authenticator {
         } else if method.callers.contains(&CallerKind::Public) {
             (Caller::Public, CallerKind::Public)
         } else {
-            return Err(missing(method));
+            return Err(missing(method, presented.dialect));
         };
         if method.callers.contains(&kind) || method.callers.contains(&CallerKind::Public) {
             Ok(caller)
@@ -195,14 +246,18 @@ impl Authenticator {
             let problem = format!("apikey belongs to another app than the {place} names");
             Err(Error::new(Reason::Unauthorized, problem))
         };
-        if presented.app.is_some_and(|named| named != own.as_bytes()) {
-            return differs("appid header");
+        if presented.app.is_some_and(|named| named != own) {
+            return differs("request");
         }
         let host = presented.host.map(str::to_lowercase);
-        let named = self.host.as_ref().zip(host.as_deref()).and_then(|((before, after), host)| {
-            let named = host.strip_prefix(before.as_str())?.strip_suffix(after.as_str())?;
-            (!named.is_empty() && !named.contains('.')).then_some(named)
-        });
+        let named = self
+            .host
+            .as_ref()
+            .zip(host.as_deref())
+            .and_then(|((before, after), host)| {
+                let named = host.strip_prefix(before.as_str())?.strip_suffix(after.as_str())?;
+                (!named.is_empty() && !named.contains('.')).then_some(named)
+            });
         if named.is_some_and(|named| named != own) {
             return differs("host name");
         }
@@ -216,11 +271,19 @@ fn sha256(bytes: &[u8]) -> KeyHash {
     hash
 }
 
-fn missing(method: &Method) -> Error {
-    let message = if method.callers == [CallerKind::Operator] {
-        "operatorkey header is required"
+fn missing(method: &Method, dialect: &Dialect) -> Error {
+    let kind = if method.callers == [CallerKind::Operator] {
+        CredentialKind::OperatorKey
     } else {
-        "apikey header is required"
+        CredentialKind::ApiKey
+    };
+    let place = dialect.credentials.iter().find(|credential| credential.kind == kind);
+    let message = match place.map(|credential| credential.source) {
+        Some(Source::Header(name)) => format!("{name} header is required"),
+        Some(Source::Bearer) => "authorization header is required".to_owned(),
+        Some(Source::Cookie(name)) => format!("{name} cookie is required"),
+        Some(Source::Query(name)) => format!("{name} parameter is required"),
+        None => "a credential is required".to_owned(),
     };
     Error::new(Reason::Unauthorized, "").saying(message)
 }
@@ -242,16 +305,14 @@ const fn kind_word(kind: CallerKind) -> &'static str {
     }
 }
 
-/// The header that names the user to act for.
-pub(crate) const ON_BEHALF_OF: &str = "onbehalfof";
-
 /// Whether the rpc forbids what the header asks.
 ///
 /// # Errors
 /// Forbidden, when the rpc refuses to act for a user so.
-pub(crate) fn may_act_for(headers: &HeaderMap, method: &Method) -> Result<()> {
-    if method.on_behalf_of == OnBehalfOf::RefusedAsForbidden && headers.contains_key(ON_BEHALF_OF) {
-        let rule = "acts for the app itself: onbehalfof must not be sent";
+pub(crate) fn may_act_for(headers: &HeaderMap, method: &Method, dialect: &Dialect) -> Result<()> {
+    let name = dialect.on_behalf_of;
+    if method.on_behalf_of == OnBehalfOf::RefusedAsForbidden && headers.contains_key(name) {
+        let rule = format!("acts for the app itself: {name} must not be sent");
         let problem = format!("{}/{} {rule}", method.service, method.rpc);
         return Err(Error::new(Reason::Forbidden, problem).with("rule", rule));
     }
@@ -262,18 +323,18 @@ pub(crate) fn may_act_for(headers: &HeaderMap, method: &Method) -> Result<()> {
 ///
 /// # Errors
 /// Bad request, when the header is missing, not taken here, sent twice or malformed.
-pub(crate) fn on_behalf_of(headers: &HeaderMap, method: &Method) -> Result<Option<String>> {
-    let refused = |rule: &str| Err(Error::invalid(vec![Violation::new(ON_BEHALF_OF, rule)]));
-    let value = once(headers, ON_BEHALF_OF)?;
-    match (method.on_behalf_of, value) {
+pub(crate) fn on_behalf_of(headers: &HeaderMap, method: &Method, dialect: &Dialect) -> Result<Option<String>> {
+    let name = dialect.on_behalf_of;
+    let refused = |rule: &str| Err(Error::invalid(vec![Violation::new(name, rule)]));
+    match (method.on_behalf_of, once(headers, name)?) {
         (OnBehalfOf::Required, None) => refused("is required: the uid of the user to act for"),
         (OnBehalfOf::Optional | OnBehalfOf::RefusedAsBadRequest | OnBehalfOf::RefusedAsForbidden, None) => Ok(None),
         (OnBehalfOf::RefusedAsBadRequest | OnBehalfOf::RefusedAsForbidden, Some(_)) => {
             refused("must not be sent: the call acts for the app itself")
         }
-        (OnBehalfOf::Required | OnBehalfOf::Optional, Some(value)) => {
-            let uid = uid_in(ON_BEHALF_OF, &String::from_utf8_lossy(value));
-            uid.map(|uid| Some(uid.to_string())).map_err(|violation| Error::invalid(vec![violation]))
-        }
+        (OnBehalfOf::Required | OnBehalfOf::Optional, Some(value)) => match uid_in(name, value) {
+            Ok(uid) => Ok(Some(uid.to_string())),
+            Err(violation) => Err(Error::invalid(vec![violation])),
+        },
     }
 }

@@ -81,7 +81,7 @@ pub fn write_envelope(error: &Error, out: &mut Vec<u8>) {
     let mut inner = Map::new();
     let reason = error.reason();
     inner.insert("code".to_owned(), reason.word().into());
-    inner.insert("message".to_owned(), reason.message().into());
+    inner.insert("message".to_owned(), error.message().into());
     if !error.dev_message().is_empty() {
         inner.insert("devMessage".to_owned(), error.dev_message().into());
     }

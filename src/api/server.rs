@@ -1,0 +1,317 @@
+//! The one listening socket: connections, their limits and their end. It looks at no request beyond telling HTTP/1 from
+//! HTTP/2.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderName, HeaderValue};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::util::BoxCloneSyncService;
+use tower::{ServiceBuilder, ServiceExt as _};
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+use tower_http::compression::{CompressionLayer, CompressionLevel};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use super::edge::{Edge, Peer};
+use super::rest::{Body, Response};
+use crate::telemetry::{Meter, Metric, UPKEEP_INTERVAL};
+
+/// What an HTTP/2 client sends first, RFC 9113 section 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How often a connection that has sent a part of the preface is looked at again.
+const PREFACE_INTERVAL: Duration = Duration::from_millis(5);
+/// Rest after a failed accept, as when the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Answers smaller than this many bytes are not worth compressing.
+const COMPRESSED_MIN: u16 = 1_024;
+/// How long a browser may remember what CORS allows.
+const CORS_MAX_AGE: Duration = Duration::from_secs(600);
+
+/// Limits of the socket.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Connections that are open at once; more wait to be accepted.
+    pub connections_max: usize,
+    /// Concurrent streams of one HTTP/2 connection.
+    pub streams_max: u32,
+    /// Bytes of a request's headers.
+    pub header_bytes_max: u32,
+    /// Time for a client to send its headers.
+    pub header_read_timeout: Duration,
+    /// Idle time after which an HTTP/2 connection is pinged.
+    pub keep_alive_interval: Duration,
+    /// Time for the answer to such a ping.
+    pub keep_alive_timeout: Duration,
+    /// Time for calls in flight to finish once the server stops.
+    pub drain: Duration,
+    /// Origins of web pages that may call from a browser; empty: none.
+    pub cors_origins: Vec<String>,
+}
+
+type Stack = BoxCloneSyncService<http::Request<Incoming>, Response, Infallible>;
+
+/// A socket that listens and does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    options: Options,
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every call was answered.
+    Drained,
+    /// The time for draining was over; so many connections were cut.
+    Cut(usize),
+}
+
+impl Server {
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// When it is taken or not of this machine.
+    pub async fn bind(options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind(options.listen).await?;
+        Ok(Self { listener, options })
+    }
+
+    /// The address, with the port that the system chose when the setting said 0.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers until `stop` is cancelled, then lets the calls in flight finish.
+    pub async fn run(self, edge: Edge, meter: Meter, stop: CancellationToken) -> Ended {
+        let connections = TaskTracker::new();
+        let cut = CancellationToken::new();
+        let room = Arc::new(Semaphore::new(self.options.connections_max));
+        let stack = stack(edge.clone(), &self.options);
+        let open = meter.gauge(Metric::Connections);
+        let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                _ = upkeep.tick() => {
+                    edge.upkeep();
+                    continue;
+                }
+                accepted = accept(&self.listener, &room) => accepted,
+            };
+            let Some((stream, peer, place)) = accepted else {
+                continue;
+            };
+            let connection = Connection {
+                builder: builder(&self.options),
+                stack: stack.clone(),
+                peer: Peer(peer.ip()),
+                preface_timeout: self.options.header_read_timeout,
+                stop: stop.clone(),
+            };
+            let (cut, open) = (cut.clone(), open.clone());
+            connections.spawn(async move {
+                open.increment(1.0);
+                tokio::select! {
+                    () = connection.serve(stream) => {}
+                    () = cut.cancelled() => {}
+                }
+                open.decrement(1.0);
+                drop(place);
+            });
+        }
+        drop(self.listener);
+        connections.close();
+        let drained = tokio::time::timeout(self.options.drain, connections.wait()).await;
+        if drained.is_ok() {
+            return Ended::Drained;
+        }
+        let left = connections.len();
+        cut.cancel();
+        connections.wait().await;
+        Ended::Cut(left)
+    }
+}
+
+type Place = tokio::sync::OwnedSemaphorePermit;
+
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, Place)> {
+    let place = Arc::clone(room).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => {
+            // Without it one HTTP/2 connection falls to a third of its rate.
+            if let Err(fault) = stream.set_nodelay(true) {
+                tracing::debug!(cause = %fault, "TCP_NODELAY cannot be set");
+            }
+            Some((stream, peer, place))
+        }
+        Err(fault) => {
+            tracing::warn!(cause = %fault, "connection cannot be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.header_read_timeout)
+        .max_buf_size(usize::try_from(options.header_bytes_max).unwrap_or(usize::MAX));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(options.streams_max)
+        .max_header_list_size(options.header_bytes_max)
+        .keep_alive_interval(options.keep_alive_interval)
+        .keep_alive_timeout(options.keep_alive_timeout);
+    builder
+}
+
+struct Connection {
+    builder: auto::Builder<TokioExecutor>,
+    stack: Stack,
+    peer: Peer,
+    preface_timeout: Duration,
+    stop: CancellationToken,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream) {
+        let first = tokio::select! {
+            first = tokio::time::timeout(self.preface_timeout, speaks_http2(&stream)) => first,
+            () = self.stop.cancelled() => return,
+        };
+        // The library's own detection waits for the preface without a limit, so it is done here.
+        let builder = match first {
+            Ok(Ok(true)) => self.builder.http2_only(),
+            Ok(Ok(false)) => self.builder.http1_only(),
+            Ok(Err(_)) | Err(_) => return,
+        };
+        let peer = self.peer;
+        let stack = self.stack.map_request(move |mut request: http::Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            request
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(stack));
+        tokio::pin!(connection);
+        let outcome = tokio::select! {
+            outcome = connection.as_mut() => outcome,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(fault) = outcome {
+            // A client that goes away or talks nonsense is its own concern.
+            tracing::debug!(cause = %fault, "connection ended early");
+        }
+    }
+}
+
+/// Whether a client begins with the preface of HTTP/2; what it sent stays unread.
+async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        let count = stream.peek(&mut seen).await?;
+        let seen = seen.get(..count).unwrap_or_default();
+        if count == 0 || !PREFACE.starts_with(seen) {
+            return Ok(false);
+        }
+        if count == PREFACE.len() {
+            return Ok(true);
+        }
+        tokio::time::sleep(PREFACE_INTERVAL).await;
+    }
+}
+
+/// The layers around both doors that are about HTTP alone.
+fn stack(edge: Edge, options: &Options) -> Stack {
+    let worth_it = SizeAbove::new(COMPRESSED_MIN)
+        .and(NotForContentType::GRPC)
+        .and(NotForContentType::const_new("text/event-stream"));
+    let compression = CompressionLayer::new()
+        .gzip(true)
+        .quality(CompressionLevel::Fastest)
+        .compress_when(worth_it);
+    let service = ServiceBuilder::new()
+        .option_layer(cors(&options.cors_origins))
+        .map_response(|response: http::Response<_>| protect(response.map(Body::new)))
+        .layer(compression)
+        .service(edge);
+    BoxCloneSyncService::new(service)
+}
+
+/// What keeps an answer from being guessed at or kept by others.
+fn protect(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What browsers may send from other origins. `apikey` and `operatorkey` belong on servers and are never among it.
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    const REQUEST: [HeaderName; 9] = [
+        header::CONTENT_TYPE,
+        header::IF_MATCH,
+        HeaderName::from_static("authtoken"),
+        HeaderName::from_static("grpc-timeout"),
+        HeaderName::from_static("idempotency-key"),
+        HeaderName::from_static("last-event-id"),
+        HeaderName::from_static("x-grpc-web"),
+        HeaderName::from_static("x-request-id"),
+        HeaderName::from_static("x-user-agent"),
+    ];
+    const RESPONSE: [HeaderName; 9] = [
+        header::ETAG,
+        header::RETRY_AFTER,
+        HeaderName::from_static("grpc-message"),
+        HeaderName::from_static("grpc-status"),
+        HeaderName::from_static("grpc-status-details-bin"),
+        HeaderName::from_static("idempotent-replayed"),
+        HeaderName::from_static("x-rate-limit"),
+        HeaderName::from_static("x-rate-limit-remaining"),
+        HeaderName::from_static("x-request-id"),
+    ];
+    if origins.is_empty() {
+        return None;
+    }
+    let allowed = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
+    };
+    let methods = [
+        http::Method::GET,
+        http::Method::POST,
+        http::Method::PUT,
+        http::Method::PATCH,
+        http::Method::DELETE,
+    ];
+    let layer = CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods(methods)
+        .allow_headers(REQUEST)
+        .expose_headers(RESPONSE)
+        .max_age(CORS_MAX_AGE);
+    Some(layer)
+}
