@@ -15,6 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::model::Result;
 
+pub mod category;
+pub mod channel;
 pub mod entity;
 mod error;
 pub mod idempotency;
@@ -24,6 +26,7 @@ mod postgres;
 mod reader;
 pub mod secret;
 mod sqlite;
+pub mod template;
 mod tx;
 pub mod value;
 mod work;

@@ -20,6 +20,8 @@ impl MigrationTrait for Migration {
                 b.text("slug"),
                 b.word("type"),
                 b.text("name"),
+                // The name in lower case, for the search; SQLite lowers ASCII only.
+                b.text("name_folded"),
                 b.flag("enabled"),
                 b.json("metadata"),
                 b.time("created_at"),

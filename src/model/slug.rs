@@ -26,6 +26,11 @@ impl Slug {
     /// The longest slug, in characters, which are bytes.
     pub const LENGTH_MAX: usize = 100;
 
+    /// Rounds of candidates after which an app has to choose a slug by itself.
+    pub const ROUNDS_MAX: u32 = 100;
+
+    const CANDIDATES: u32 = 100;
+
     /// The slug made of an entity's name: `prefix`, a dash, and the name in lower case with a dash for whatever a slug
     /// cannot hold. A name without any letter or digit of ASCII leaves the prefix alone.
     #[must_use]
@@ -41,12 +46,31 @@ impl Slug {
         Self(shortened(&text, Self::LENGTH_MAX))
     }
 
-    /// The slug to try when this one is taken: the same with a number behind it, and shorter if it has to be.
+    /// The slugs to try when one is to be made that nobody has: the first hundred are this one and the same with the
+    /// numbers from 2, and each later `round` has the next hundred.
+    #[must_use]
+    pub fn candidates(&self, round: u32) -> Vec<Self> {
+        let first = round.saturating_mul(Self::CANDIDATES).saturating_add(1);
+        let numbers = first..first.saturating_add(Self::CANDIDATES);
+        let slug = |number| match number {
+            1 => self.clone(),
+            number => self.numbered(number),
+        };
+        numbers.map(slug).collect()
+    }
+
+    /// The same with a number behind it, and shorter if it has to be.
     #[must_use]
     pub fn numbered(&self, number: u32) -> Self {
         let suffix = format!("-{number}");
         let text = shortened(&self.0, Self::LENGTH_MAX.saturating_sub(suffix.len()));
         Self(text + &suffix)
+    }
+
+    /// A slug that was checked before it was stored.
+    #[must_use]
+    pub fn stored(text: String) -> Self {
+        Self(text)
     }
 
     /// The text.
@@ -187,6 +211,19 @@ mod tests {
             assert_eq!(slug.numbered(12).as_str().parse(), Ok(slug.numbered(12)), "{name}");
             assert_ne!(slug, slug.numbered(12));
         }
+    }
+
+    #[test]
+    fn candidates_of_all_rounds_are_different() {
+        let slug = Slug::from_name("cc-template", "Welcome");
+        let candidates: Vec<_> = (0..3).flat_map(|round| slug.candidates(round)).collect();
+        let first: Vec<_> = candidates.iter().take(3).map(Slug::as_str).collect();
+        assert_eq!(
+            first,
+            ["cc-template-welcome", "cc-template-welcome-2", "cc-template-welcome-3"]
+        );
+        let distinct: std::collections::BTreeSet<_> = candidates.iter().collect();
+        assert_eq!((candidates.len(), distinct.len()), (300, 300));
     }
 
     #[test]

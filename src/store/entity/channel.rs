@@ -16,6 +16,7 @@ pub struct Model {
     pub slug: String,
     pub r#type: i16,
     pub name: String,
+    pub name_folded: String,
     pub enabled: bool,
     pub metadata: Json,
     pub created_at: Timestamp,

@@ -15,6 +15,7 @@ pub struct Model {
     pub app_id: AppId,
     pub slug: String,
     pub name: String,
+    pub name_folded: String,
     pub category_id: Option<CategoryId>,
     pub label: Option<String>,
     pub alternative_text: Option<String>,
