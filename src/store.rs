@@ -21,6 +21,7 @@ pub mod entity;
 mod error;
 pub mod idempotency;
 mod link;
+pub mod list;
 mod open;
 mod postgres;
 mod reader;

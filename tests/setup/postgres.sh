@@ -79,8 +79,13 @@ start() {
         chown postgres "$folder"
     fi
     cd "$folder"
-    # A locale with an order of its own on purpose where there is one: lists must not depend on it.
-    as_owner "$bin/initdb" -D "$folder/data" -U campanile -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$folder/initdb.log" 2>&1 ||
+    # A cluster whose default order is a language's, where the server can (from version 15): lists must not depend on it.
+    local order=()
+    if [[ "$("$bin/initdb" --help)" == *--icu-locale* ]]; then
+        order=(--locale-provider=icu --icu-locale=en-US)
+    fi
+    as_owner "$bin/initdb" -D "$folder/data" -U campanile -A trust -E UTF8 --locale=C "${order[@]}" --no-sync \
+        >"$folder/initdb.log" 2>&1 ||
         { cat "$folder/initdb.log" >&2; fail "initdb failed"; }
     # Another program may take the port between looking and listening; then the next one is tried.
     for _ in 1 2 3 4 5; do
