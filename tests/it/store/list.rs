@@ -221,7 +221,7 @@ async fn check_pages(store: &Store, case: &Case) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn for_all_cases(check: impl AsyncFn(&Case) -> Result<(), TestCaseError>) {
+fn for_all_cases(check: &impl AsyncFn(&Case) -> Result<(), TestCaseError>) {
     let mut runner = TestRunner::new(Config {
         cases: CASES,
         failure_persistence: None,
@@ -237,12 +237,12 @@ fn for_all_cases(check: impl AsyncFn(&Case) -> Result<(), TestCaseError>) {
 on_both! {
     async fn a_walk_by_cursor_sees_every_row_once_in_order(db) {
         let store = db.open().await;
-        for_all_cases(async |case| check_walks(&store, case).await);
+        for_all_cases(&async |case| check_walks(&store, case).await);
     }
 
     async fn numbered_pages_hold_their_rows_and_the_total(db) {
         let store = db.open().await;
-        for_all_cases(async |case| check_pages(&store, case).await);
+        for_all_cases(&async |case| check_pages(&store, case).await);
     }
 
     async fn rows_that_come_and_go_neither_repeat_nor_hide_others(db) {
