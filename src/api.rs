@@ -4,11 +4,28 @@
 pub mod call;
 pub mod convert;
 pub mod edge;
+pub mod field;
 pub mod method;
 pub mod ops;
 pub mod rest;
 pub mod server;
 pub mod status;
 
+use crate::domain::Service;
+
 pub use call::{Call, CallHead, Door, Idempotency, Reply};
 pub use method::Method;
+
+/// The handlers of every rpc, whichever door it came through: a file per noun.
+#[derive(Clone, Debug)]
+pub struct Api {
+    service: Service,
+}
+
+impl Api {
+    /// The handlers in front of a service.
+    #[must_use]
+    pub const fn new(service: Service) -> Self {
+        Self { service }
+    }
+}

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod config;
+pub mod domain;
 pub mod model;
 pub mod store;
 pub mod telemetry;

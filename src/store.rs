@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::model::Result;
 
+pub mod app;
 pub mod category;
 pub mod channel;
 pub mod entity;
@@ -29,8 +30,12 @@ pub mod secret;
 mod sqlite;
 pub mod template;
 mod tx;
+pub mod user;
 pub mod value;
 mod work;
+
+/// What store functions run on: a [`Tx`] or the [`Reader`].
+pub use sea_orm::ConnectionTrait as Connection;
 
 pub use error::taken;
 pub use idempotency::{Once, Written};

@@ -19,6 +19,8 @@ impl MigrationTrait for Migration {
                 // The id that the app gave its user.
                 b.text("uid"),
                 b.text("name"),
+                // The name in lower case, which search compares: neither database lowers more than ASCII by itself.
+                b.text("name_folded"),
                 b.text_or_null("avatar"),
                 b.text_or_null("link"),
                 b.text("role"),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Method;
-use crate::model::{Caller, Timestamp};
+use crate::domain::{Acting, Written};
+use crate::model::{Caller, Error, Result, Timestamp, Violation};
 
 /// The door that a call came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +94,26 @@ pub struct Call {
     pub idempotency: Option<Idempotency>,
 }
 
+impl Call {
+    /// Who asks, for whom, when, and under which idempotency key, as the domain wants to know it.
+    ///
+    /// # Errors
+    /// A violation when the uid acted for is malformed.
+    pub fn acting(&self) -> Result<Acting> {
+        let uid = self.on_behalf_of.as_deref().map(|uid| {
+            uid.parse()
+                .map_err(|rule: &str| Error::invalid(vec![Violation::new("onbehalfof", rule).received(uid)]))
+        });
+        let acting = Acting::new(self.caller, uid.transpose()?, self.now);
+        Ok(match &self.idempotency {
+            None => acting,
+            Some(Idempotency { key, hash }) => {
+                acting.with_key(self.method.grpc_path, self.method.secret_answer, key.clone(), *hash)
+            }
+        })
+    }
+}
+
 /// A handler's answer.
 #[derive(Clone, Debug)]
 pub struct Reply<T> {
@@ -109,6 +130,15 @@ impl<T> Reply<T> {
         Self {
             message,
             replayed: false,
+        }
+    }
+
+    /// The answer that a write makes.
+    #[must_use]
+    pub fn of<V>(written: Written<V>, message: impl FnOnce(V) -> T) -> Self {
+        Self {
+            message: message(written.value),
+            replayed: written.replayed,
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{ApiKeyId, AppId};
 use super::name::Name;
+use super::page::{SortField, Sortable};
 use super::version::Version;
 use super::{Scope, Timestamp};
 
@@ -118,11 +119,23 @@ pub enum AppSort {
     Name,
 }
 
+impl Sortable for AppSort {
+    fn field(self) -> SortField {
+        match self {
+            Self::CreatedAt => SortField::CreatedAt,
+            Self::UpdatedAt => SortField::UpdatedAt,
+            Self::Name => SortField::Name,
+        }
+    }
+}
+
 /// The keys that an app may hold at a time (public API: 25 per app).
 pub const API_KEYS_MAX: u32 = 25;
 
-/// An API key in clear: 32 to 128 visible ASCII characters. It never prints itself and is never stored.
-#[derive(Clone, PartialEq, Eq)]
+/// An API key in clear: 32 to 128 visible ASCII characters. It never prints itself, and it is stored nowhere but in the
+/// encrypted answer that is kept for a repeat of the call that created it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct KeySecret(String);
 
 impl KeySecret {
@@ -247,6 +260,16 @@ pub enum ApiKeySort {
     UpdatedAt,
     /// Name.
     Name,
+}
+
+impl Sortable for ApiKeySort {
+    fn field(self) -> SortField {
+        match self {
+            Self::CreatedAt => SortField::CreatedAt,
+            Self::UpdatedAt => SortField::UpdatedAt,
+            Self::Name => SortField::Name,
+        }
+    }
 }
 
 /// What authentication knows of the key that a caller presented.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::id::UserId;
 use super::name::Name;
+use super::page::{SortField, Sortable};
 use super::version::Version;
 use super::{Timestamp, Violation};
 
@@ -267,6 +268,16 @@ pub enum UserSort {
     UpdatedAt,
     /// Name.
     Name,
+}
+
+impl Sortable for UserSort {
+    fn field(self) -> SortField {
+        match self {
+            Self::CreatedAt => SortField::CreatedAt,
+            Self::UpdatedAt => SortField::UpdatedAt,
+            Self::Name => SortField::Name,
+        }
+    }
 }
 
 /// A user that a call acts for.

@@ -15,6 +15,7 @@ pub struct Model {
     pub app_id: AppId,
     pub uid: String,
     pub name: String,
+    pub name_folded: String,
     pub avatar: Option<String>,
     pub link: Option<String>,
     pub role: String,

@@ -1,0 +1,72 @@
+//! Fields of a request into values of the model. All fields are read before anything is refused, so that a caller learns
+//! of all problems at once; bounds that the contract states were checked before.
+
+use std::str::FromStr;
+
+use super::{Call, Door};
+use crate::model::{Error, Result, Violation};
+
+/// Reads the fields of one message and remembers which were wrong.
+#[derive(Debug, Default)]
+pub struct Fields {
+    violations: Vec<Violation>,
+}
+
+impl Fields {
+    /// None read yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The value that a field's text stands for; `None` when it breaks the value's rule.
+    pub fn read<T>(
+        &mut self,
+        field: &str,
+        text: &str,
+        read: impl FnOnce(&str) -> Result<T, &'static str>,
+    ) -> Option<T> {
+        read(text)
+            .map_err(|rule| self.violations.push(Violation::new(field, rule).received(text)))
+            .ok()
+    }
+
+    /// Notes that a field breaks a rule.
+    pub fn refuse(&mut self, violation: Violation) {
+        self.violations.push(violation);
+    }
+
+    /// What the fields make together.
+    ///
+    /// # Errors
+    /// The violations, if there are any.
+    pub fn make<T>(self, value: Option<T>) -> Result<T, Vec<Violation>> {
+        match value {
+            Some(value) if self.violations.is_empty() => Ok(value),
+            Some(_) | None => Err(self.violations),
+        }
+    }
+}
+
+/// The value of one field of the request itself, such as an id in the path.
+///
+/// # Errors
+/// The violation of the value's rule.
+pub fn parse<T: FromStr<Err = &'static str>>(field: &str, text: &str) -> Result<T> {
+    text.parse()
+        .map_err(|rule: &str| Error::invalid(vec![Violation::new(field, rule).received(text)]))
+}
+
+/// Makes an error of what is wrong with a resource in a request. Over REST the resource is the body and its fields stand
+/// at the root; over gRPC they stand under the request's field.
+pub fn in_resource(call: &Call, resource: &'static str) -> impl FnOnce(Vec<Violation>) -> Error {
+    let door = call.door;
+    move |mut violations| {
+        if door == Door::Grpc {
+            for violation in &mut violations {
+                violation.field = format!("{resource}.{}", violation.field);
+            }
+        }
+        Error::invalid(violations)
+    }
+}

@@ -1,0 +1,196 @@
+//! What may happen: decisions, each in one transaction. It is the only user of the store, and knows neither protobuf nor
+//! HTTP nor where a setting comes from.
+
+pub mod app;
+pub mod identity;
+pub mod user;
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::model::id::AppId;
+use crate::model::user::Uid;
+use crate::model::{Caller, Clock, Error, Reason, Result, Timestamp};
+use crate::store::{Store, Tx};
+
+pub use crate::store::{Once, SecretKey, StoreSettings, Written};
+
+/// What the service is opened with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The database and what encrypts its secrets.
+    pub store: StoreSettings,
+    /// Whether a uid that was never heard of becomes a user when it is first used.
+    pub auto_create_users: bool,
+    /// Where the installation stands, told in events.
+    pub region: String,
+    /// Where the time comes from.
+    pub clock: Clock,
+}
+
+impl Settings {
+    /// The default settings on a database.
+    #[must_use]
+    pub fn new(store: StoreSettings) -> Self {
+        Self {
+            store,
+            auto_create_users: true,
+            region: "us".to_owned(),
+            clock: Clock::default(),
+        }
+    }
+}
+
+/// The running service: all that decisions need. Cheap to clone; there is nothing global beside it.
+#[derive(Clone)]
+pub struct Service {
+    store: Store,
+    settings: Arc<Settings>,
+}
+
+impl Service {
+    /// Opens the service: brings the schema of the database up to date and connects. The one constructor, in production
+    /// and in tests.
+    ///
+    /// # Errors
+    /// Violations of settings that cannot be; [`Reason::Unavailable`] when the database is away.
+    pub async fn open(settings: Settings) -> Result<Self> {
+        let store = Store::open(&settings.store).await?;
+        Ok(Self {
+            store,
+            settings: Arc::new(settings),
+        })
+    }
+
+    /// Where the time comes from.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.settings.clock
+    }
+
+    /// Where the installation stands.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        &self.settings.region
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`Reason::Unavailable`], when it does not.
+    pub async fn check(&self) -> Result<()> {
+        self.store.check().await
+    }
+
+    /// Finishes the writes that wait and lets go of the database.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
+    /// The operator's own hand on the service, for the command line and for what happens at start.
+    #[must_use]
+    pub fn as_operator(&self) -> Acting {
+        Acting::new(Caller::Operator, None, self.clock().now())
+    }
+
+    /// Decides in a transaction: once per idempotency key if the call has one. The closure may run more than once, so it
+    /// awaits nothing but store functions.
+    async fn write<T, F>(&self, acting: &Acting, work: F) -> Result<Written<T>>
+    where
+        F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
+        T: Serialize + DeserializeOwned + Send + 'static,
+    {
+        self.store.write_once(acting.once.clone(), work).await
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who asks for something, for whom, when, and under which idempotency key.
+#[derive(Clone, Debug)]
+pub struct Acting {
+    /// Who asks.
+    pub caller: Caller,
+    /// The user it is asked for.
+    pub on_behalf_of: Option<Uid>,
+    /// When.
+    pub now: Timestamp,
+    /// The idempotency key with what it is bound to.
+    pub once: Option<Once>,
+}
+
+impl Acting {
+    /// A call without an idempotency key.
+    #[must_use]
+    pub const fn new(caller: Caller, on_behalf_of: Option<Uid>, now: Timestamp) -> Self {
+        Self {
+            caller,
+            on_behalf_of,
+            now,
+            once: None,
+        }
+    }
+
+    /// The same with an idempotency key, bound to the app, the user acted for, and the rpc; not to the API key, so that a
+    /// call may be repeated with a new one.
+    #[must_use]
+    pub fn with_key(mut self, rpc: &'static str, secret: bool, key: String, hash: [u8; 32]) -> Self {
+        let actor = match (&self.on_behalf_of, self.caller) {
+            (Some(uid), _) => format!("user:{uid}"),
+            (None, Caller::Operator) => "operator".to_owned(),
+            (None, Caller::App { .. }) => "app".to_owned(),
+            (None, Caller::Public) => "public".to_owned(),
+        };
+        self.once = Some(Once {
+            app: self.caller.app(),
+            actor,
+            rpc,
+            key,
+            hash,
+            secret,
+            now: self.now,
+        });
+        self
+    }
+
+    /// The app that it is asked in.
+    ///
+    /// # Errors
+    /// [`Reason::Forbidden`] to callers that belong to none. The layers in front have refused them by the contract's rule
+    /// already; this is the second lock on the same door.
+    pub fn app(&self) -> Result<AppId> {
+        self.caller
+            .app()
+            .ok_or_else(|| Error::new(Reason::Forbidden, "this is for the key of an app"))
+    }
+
+    /// Lets the operator pass.
+    ///
+    /// # Errors
+    /// [`Reason::Forbidden`] to all others.
+    pub fn operator(&self) -> Result<()> {
+        match self.caller {
+            Caller::Operator => Ok(()),
+            Caller::App { .. } | Caller::Public => Err(Error::new(Reason::Forbidden, "this is for the operator key")),
+        }
+    }
+}
+
+/// Nobody can change a row between reading it under its lock and writing it, so if that happened the lock is missing.
+fn unchanged_since(written: bool) -> Result<()> {
+    if written {
+        Ok(())
+    } else {
+        Err(Error::internal("a row changed although it was locked"))
+    }
+}

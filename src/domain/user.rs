@@ -1,0 +1,248 @@
+//! Users: who exists, who may be acted for, and who is there. It never delivers anything to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Acting, Service, Written};
+use crate::model::id::{AppId, UserId};
+use crate::model::user::{
+    ActingUser, NewUser, PRESENCE_INTERVAL, Profile, Resolved, Uid, User, UserPatch, UserStatus, presence_is_due,
+};
+use crate::model::version::Version;
+use crate::model::{Error, Reason, Result, Timestamp};
+use crate::store::Tx;
+use crate::store::user as store;
+
+/// Creates a user.
+///
+/// # Errors
+/// [`Reason::UserAlreadyExists`] when the uid is taken, also by a user who was deleted.
+pub async fn create(service: &Service, acting: &Acting, new: NewUser) -> Result<Written<User>> {
+    let app = acting.app()?;
+    let user = new_user(new.uid, new.profile, acting.now);
+    service
+        .write(acting, move |tx| {
+            let user = user.clone();
+            Box::pin(async move {
+                if store::insert_user(tx, app, &user).await? {
+                    return Ok(user);
+                }
+                Err(Error::new(
+                    Reason::UserAlreadyExists,
+                    format!("uid {} is taken, perhaps by a user who was deleted", user.uid),
+                )
+                .with("uid", &user.uid))
+            })
+        })
+        .await
+}
+
+/// The internal id behind a list cursor's uid; also of a user who was deleted, so that a walk goes on past them.
+///
+/// # Errors
+/// Those of the database.
+pub async fn cursor_id(service: &Service, acting: &Acting, uid: &Uid) -> Result<Option<UserId>> {
+    store::find_user_id(service.store.read(), acting.app()?, uid).await
+}
+
+/// One user, active or deactivated.
+///
+/// # Errors
+/// [`Reason::UserNotFound`], also when they were deleted, or when the user acted for is missing.
+pub async fn get(service: &Service, acting: &Acting, uid: &Uid) -> Result<User> {
+    let app = acting.app()?;
+    if let Some(uid) = &acting.on_behalf_of {
+        self::acting(service, app, uid, acting.now).await?;
+    }
+    store::get_user(service.store.read(), app, uid, acting.now).await
+}
+
+/// Changes a user. An unchanged user is written all the same: the etag tells that somebody meant it.
+///
+/// # Errors
+/// [`Reason::UserNotFound`]; [`Reason::PreconditionFailed`] when `etag` is not the current one.
+pub async fn update(
+    service: &Service,
+    acting: &Acting,
+    uid: Uid,
+    patch: UserPatch,
+    etag: Option<String>,
+) -> Result<Written<User>> {
+    let (app, now) = (acting.app()?, acting.now);
+    service
+        .write(acting, move |tx| {
+            let (uid, patch, etag) = (uid.clone(), patch.clone(), etag.clone());
+            Box::pin(async move {
+                let mut user = store::get_user_locked(tx, app, &uid, now).await?;
+                user.version.check(etag.as_deref())?;
+                user.profile.apply(patch);
+                save(tx, app, user, now).await
+            })
+        })
+        .await
+}
+
+/// Deactivates a user. Doing it twice changes nothing more.
+///
+/// # Errors
+/// [`Reason::UserNotFound`].
+pub async fn deactivate(service: &Service, acting: &Acting, uid: Uid) -> Result<Written<User>> {
+    set_deactivated(service, acting, uid, Some(acting.now)).await
+}
+
+/// Makes a deactivated user active again. Doing it twice changes nothing more.
+///
+/// # Errors
+/// [`Reason::UserNotFound`].
+pub async fn reactivate(service: &Service, acting: &Acting, uid: Uid) -> Result<Written<User>> {
+    set_deactivated(service, acting, uid, None).await
+}
+
+/// Deletes a user for good and tells when.
+///
+/// # Errors
+/// [`Reason::UserNotFound`], also when they were deleted before.
+pub async fn delete(service: &Service, acting: &Acting, uid: Uid) -> Result<Written<Timestamp>> {
+    let (app, now) = (acting.app()?, acting.now);
+    service
+        .write(acting, move |tx| {
+            let uid = uid.clone();
+            Box::pin(async move {
+                store::delete_user(tx, app, &uid, now).await?;
+                Ok(now)
+            })
+        })
+        .await
+}
+
+/// The user that a call acts for. One that was never heard of is created, where the installation allows that.
+///
+/// # Errors
+/// [`Reason::UserNotFound`] when they are unknown and may not be created, deactivated, or deleted.
+pub async fn acting(service: &Service, app: AppId, uid: &Uid, now: Timestamp) -> Result<ActingUser> {
+    let found = match store::find_candidate(service.store.read(), app, uid).await? {
+        None if service.settings.auto_create_users => {
+            let new = newcomer(uid.clone(), now)?;
+            service
+                .store
+                .write(move |tx| {
+                    let new = new.clone();
+                    Box::pin(async move {
+                        store::insert_user(tx, app, &new).await?;
+                        // Another call may have been faster, and its user may be deactivated or gone by now.
+                        store::find_candidate(tx, app, &new.uid).await
+                    })
+                })
+                .await?
+        }
+        found => found,
+    };
+    match found {
+        Some(candidate) if candidate.is_active() => Ok(ActingUser {
+            id: candidate.id,
+            uid: uid.clone(),
+            last_active_at: candidate.last_active_at,
+        }),
+        Some(_) | None => Err(Error::not_found(Reason::UserNotFound, "uid", uid)),
+    }
+}
+
+/// Notes that a user is there. It writes at most once a minute.
+///
+/// # Errors
+/// Those of the database.
+pub async fn touch(service: &Service, app: AppId, user: &ActingUser, now: Timestamp) -> Result<()> {
+    if !presence_is_due(now, user.last_active_at) {
+        return Ok(());
+    }
+    let (id, before) = (user.id, now.minus(PRESENCE_INTERVAL));
+    service
+        .store
+        .write(move |tx| Box::pin(async move { store::record_presence(tx, app, id, now, before).await }))
+        .await
+}
+
+/// What became of each uid that a send names, by set and in the transaction of the send. Those that were never heard of
+/// are created if `create` says so.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn resolve_many(
+    tx: &Tx,
+    app: AppId,
+    uids: &[Uid],
+    create: bool,
+    now: Timestamp,
+) -> Result<BTreeMap<Uid, Resolved>> {
+    let wanted: BTreeSet<&Uid> = uids.iter().collect();
+    let mut known = store::find_candidates(tx, app, &wanted).await?;
+    let missing: Vec<&Uid> = wanted.iter().copied().filter(|uid| !known.contains_key(*uid)).collect();
+    if create && !missing.is_empty() {
+        // In the order of the uids, so that two sends that create the same users wait for each other in one direction.
+        let newcomers = missing
+            .iter()
+            .map(|uid| newcomer((*uid).clone(), now))
+            .collect::<Result<Vec<_>>>()?;
+        store::insert_users(tx, app, &newcomers).await?;
+        // Read back, because another send may have created some of them first.
+        known.extend(store::find_candidates(tx, app, &missing.into_iter().collect()).await?);
+    }
+    Ok(wanted
+        .into_iter()
+        .map(|uid| {
+            (
+                uid.clone(),
+                known.get(uid).map_or(Resolved::Unknown, store::Candidate::resolved),
+            )
+        })
+        .collect())
+}
+
+async fn set_deactivated(
+    service: &Service,
+    acting: &Acting,
+    uid: Uid,
+    deactivated_at: Option<Timestamp>,
+) -> Result<Written<User>> {
+    let (app, now) = (acting.app()?, acting.now);
+    service
+        .write(acting, move |tx| {
+            let uid = uid.clone();
+            Box::pin(async move {
+                let mut user = store::get_user_locked(tx, app, &uid, now).await?;
+                if user.deactivated_at.is_some() == deactivated_at.is_some() {
+                    return Ok(user);
+                }
+                user.deactivated_at = deactivated_at;
+                save(tx, app, user, now).await
+            })
+        })
+        .await
+}
+
+async fn save(tx: &Tx, app: AppId, mut user: User, now: Timestamp) -> Result<User> {
+    let read = user.version;
+    user.updated_at = now;
+    user.version = read.next();
+    super::unchanged_since(store::update_user(tx, app, &user, read).await?)?;
+    Ok(user)
+}
+
+/// A user of whom nothing is known but the uid, which stands in for the name.
+fn newcomer(uid: Uid, now: Timestamp) -> Result<User> {
+    let name = uid.as_str().parse().map_err(|rule: &str| Error::internal(rule))?;
+    Ok(new_user(uid, Profile::named(name), now))
+}
+
+fn new_user(uid: Uid, profile: Profile, now: Timestamp) -> User {
+    User {
+        id: UserId::new(now),
+        uid,
+        profile,
+        status: UserStatus::Offline,
+        last_active_at: None,
+        deactivated_at: None,
+        created_at: now,
+        updated_at: now,
+        version: Version::FIRST,
+    }
+}

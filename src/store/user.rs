@@ -1,0 +1,341 @@
+//! Users in the database. A deleted user's row stays, so that the uid stays taken; no query but those that say so sees it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Select, Set,
+};
+
+use super::entity::user;
+use super::value::Json;
+use crate::model::id::{AppId, UserId};
+use crate::model::name::Name;
+use crate::model::user::{Profile, Resolved, Role, Uid, User, UserFilter, UserState, UserStatus};
+use crate::model::version::Version;
+use crate::model::{Error, Reason, Result, Timestamp};
+
+/// Rows of one INSERT, and uids of one SELECT: SQLite takes 32,766 values in a statement.
+const ROWS_MAX: usize = 500;
+const UIDS_MAX: usize = 10_000;
+
+/// What decides whether a user may be acted for or sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The user.
+    pub id: UserId,
+    /// When they were last there.
+    pub last_active_at: Option<Timestamp>,
+    /// When they were deactivated, while they are.
+    pub deactivated_at: Option<Timestamp>,
+    /// When they were deleted, if they were.
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl Candidate {
+    /// Whether they are neither deactivated nor deleted.
+    #[must_use]
+    pub const fn is_active(&self) -> bool {
+        self.deactivated_at.is_none() && self.deleted_at.is_none()
+    }
+
+    /// What a send makes of them.
+    #[must_use]
+    pub const fn resolved(&self) -> Resolved {
+        match (self.deleted_at, self.deactivated_at) {
+            (Some(_), _) => Resolved::Unknown,
+            (None, Some(_)) => Resolved::Deactivated(self.id),
+            (None, None) => Resolved::Active(self.id),
+        }
+    }
+}
+
+/// Writes a user down, unless the uid is or ever was taken; tells whether it did.
+///
+/// # Errors
+/// Those of the database.
+pub async fn insert_user(db: &impl ConnectionTrait, app: AppId, user: &User) -> Result<bool> {
+    let insert = user::Entity::insert(row_of(app, user)?.into_active_model()).on_conflict(on_taken_uid());
+    Ok(insert.exec_without_returning(db).await? == 1)
+}
+
+/// Writes users down, except those whose uid is or ever was taken.
+///
+/// # Errors
+/// Those of the database.
+pub async fn insert_users(db: &impl ConnectionTrait, app: AppId, users: &[User]) -> Result<()> {
+    for chunk in users.chunks(ROWS_MAX) {
+        let rows = chunk
+            .iter()
+            .map(|user| Ok(row_of(app, user)?.into_active_model()))
+            .collect::<Result<Vec<_>>>()?;
+        let insert = user::Entity::insert_many(rows).on_conflict(on_taken_uid());
+        insert.exec_without_returning(db).await?;
+    }
+    Ok(())
+}
+
+/// What is known of a uid, deleted or not; nothing of one that was never heard of.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_candidate(db: &impl ConnectionTrait, app: AppId, uid: &Uid) -> Result<Option<Candidate>> {
+    let mut found = find_candidates(db, app, &BTreeSet::from([uid])).await?;
+    Ok(found.remove(uid))
+}
+
+/// What is known of each of these uids, deleted or not; those that were never heard of are left out.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_candidates(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    uids: &BTreeSet<&Uid>,
+) -> Result<BTreeMap<Uid, Candidate>> {
+    let mut found = BTreeMap::new();
+    let uids: Vec<&str> = uids.iter().map(|uid| uid.as_str()).collect();
+    for chunk in uids.chunks(UIDS_MAX) {
+        let query = user::Entity::find()
+            .select_only()
+            .columns([
+                user::Column::Uid,
+                user::Column::Id,
+                user::Column::LastActiveAt,
+                user::Column::DeactivatedAt,
+                user::Column::DeletedAt,
+            ])
+            .filter(user::Column::AppId.eq(app))
+            .filter(user::Column::Uid.is_in(chunk.iter().copied()));
+        let rows: Vec<CandidateRow> = query.into_tuple().all(db).await?;
+        found.extend(rows.into_iter().map(candidate_of));
+    }
+    Ok(found)
+}
+
+/// A user that is not deleted.
+///
+/// # Errors
+/// [`Reason::UserNotFound`], and those of the database.
+pub async fn get_user(db: &impl ConnectionTrait, app: AppId, uid: &Uid, now: Timestamp) -> Result<User> {
+    let row = live_users(app)
+        .filter(user::Column::Uid.eq(uid.as_str()))
+        .one(db)
+        .await?;
+    user_of(row.ok_or_else(|| no_such_user(uid))?, now)
+}
+
+/// A user that is not deleted, locked until the transaction ends.
+///
+/// # Errors
+/// As [`get_user`].
+pub async fn get_user_locked(db: &impl ConnectionTrait, app: AppId, uid: &Uid, now: Timestamp) -> Result<User> {
+    let query = live_users(app).filter(user::Column::Uid.eq(uid.as_str()));
+    let row = query.lock_exclusive().one(db).await?;
+    user_of(row.ok_or_else(|| no_such_user(uid))?, now)
+}
+
+/// Writes a changed user down if they still are as they were read; tells whether they were. Presence is left alone.
+///
+/// # Errors
+/// Those of the database.
+pub async fn update_user(db: &impl ConnectionTrait, app: AppId, user: &User, read: Version) -> Result<bool> {
+    let profile = &user.profile;
+    let change = user::ActiveModel {
+        name: Set(profile.name.to_string()),
+        name_folded: Set(profile.name.folded()),
+        avatar: Set(profile.avatar.clone()),
+        link: Set(profile.link.clone()),
+        role: Set(profile.role.as_str().to_owned()),
+        status_message: Set(profile.status_message.clone()),
+        metadata: Set(Json::of(&profile.metadata)?),
+        tags: Set(Json::of(&profile.tags)?),
+        deactivated_at: Set(user.deactivated_at),
+        updated_at: Set(user.updated_at),
+        version: Set(user.version.number()),
+        ..Default::default()
+    };
+    let update = user::Entity::update_many()
+        .set(change)
+        .filter(user::Column::AppId.eq(app))
+        .filter(user::Column::Id.eq(user.id))
+        .filter(user::Column::DeletedAt.is_null())
+        .filter(user::Column::Version.eq(read.number()));
+    Ok(update.exec(db).await?.rows_affected == 1)
+}
+
+/// Deletes a user: the row keeps the uid and forgets the person.
+///
+/// # Errors
+/// [`Reason::UserNotFound`], also when they were deleted before, and those of the database.
+pub async fn delete_user(db: &impl ConnectionTrait, app: AppId, uid: &Uid, now: Timestamp) -> Result<()> {
+    let change = user::ActiveModel {
+        name: Set(String::new()),
+        name_folded: Set(String::new()),
+        avatar: Set(None),
+        link: Set(None),
+        role: Set(Role::default().as_str().to_owned()),
+        status_message: Set(None),
+        metadata: Set(Json::of(&None::<()>)?),
+        tags: Set(Json::of(&[(); 0])?),
+        last_active_at: Set(None),
+        deleted_at: Set(Some(now)),
+        updated_at: Set(now),
+        ..Default::default()
+    };
+    let update = user::Entity::update_many()
+        .set(change)
+        .col_expr(user::Column::Version, Expr::col(user::Column::Version).add(1))
+        .filter(user::Column::AppId.eq(app))
+        .filter(user::Column::Uid.eq(uid.as_str()))
+        .filter(user::Column::DeletedAt.is_null());
+    match update.exec(db).await?.rows_affected {
+        0 => Err(no_such_user(uid)),
+        _ => Ok(()),
+    }
+}
+
+/// Notes that a user is there, unless that was noted later than `before`.
+///
+/// # Errors
+/// Those of the database.
+pub async fn record_presence(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    id: UserId,
+    now: Timestamp,
+    before: Timestamp,
+) -> Result<()> {
+    let change = user::ActiveModel {
+        last_active_at: Set(Some(now)),
+        ..Default::default()
+    };
+    let due = Condition::any()
+        .add(user::Column::LastActiveAt.is_null())
+        .add(user::Column::LastActiveAt.lte(before));
+    let update = user::Entity::update_many()
+        .set(change)
+        .filter(user::Column::AppId.eq(app))
+        .filter(user::Column::Id.eq(id))
+        .filter(user::Column::DeletedAt.is_null())
+        .filter(due);
+    update.exec(db).await?;
+    Ok(())
+}
+
+/// The internal id behind a uid, deleted or not, for a cursor that outlives its row.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_user_id(db: &impl ConnectionTrait, app: AppId, uid: &Uid) -> Result<Option<UserId>> {
+    let row = user::Entity::find()
+        .filter(user::Column::AppId.eq(app))
+        .filter(user::Column::Uid.eq(uid.as_str()))
+        .one(db)
+        .await?;
+    Ok(row.map(|row| row.id))
+}
+
+/// The users of an app that a list asks for.
+#[must_use]
+pub fn matching_users(app: AppId, filter: &UserFilter) -> Select<user::Entity> {
+    let mut query = live_users(app);
+    if let Some(search) = &filter.search {
+        let by = |column: user::Column, from: String| {
+            // A range instead of LIKE: nothing in it is a wildcard, both databases compare by bytes, and an index fits.
+            let to = format!("{from}{}", char::MAX);
+            Condition::all().add(column.gte(from)).add(column.lt(to))
+        };
+        let uid = by(user::Column::Uid, search.to_ascii_lowercase());
+        let name = by(user::Column::NameFolded, search.to_lowercase());
+        query = query.filter(Condition::any().add(uid).add(name));
+    }
+    if let Some(from) = filter.created_from {
+        query = query.filter(user::Column::CreatedAt.gte(from));
+    }
+    if let Some(to) = filter.created_to {
+        query = query.filter(user::Column::CreatedAt.lte(to));
+    }
+    match filter.state {
+        UserState::Active => query.filter(user::Column::DeactivatedAt.is_null()),
+        UserState::Deactivated => query.filter(user::Column::DeactivatedAt.is_not_null()),
+        UserState::All => query,
+    }
+}
+
+/// A user as their row says.
+///
+/// # Errors
+/// Internal, when a document in the row cannot be read.
+pub fn user_of(row: user::Model, now: Timestamp) -> Result<User> {
+    Ok(User {
+        id: row.id,
+        uid: Uid::stored(row.uid),
+        profile: Profile {
+            name: Name::stored(row.name),
+            avatar: row.avatar,
+            link: row.link,
+            role: Role::stored(row.role),
+            status_message: row.status_message,
+            metadata: row.metadata.read()?,
+            tags: row.tags.read()?,
+        },
+        status: UserStatus::at(now, row.last_active_at),
+        last_active_at: row.last_active_at,
+        deactivated_at: row.deactivated_at,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        version: Version::from_number(row.version),
+    })
+}
+
+type CandidateRow = (String, UserId, Option<Timestamp>, Option<Timestamp>, Option<Timestamp>);
+
+fn candidate_of((uid, id, last_active_at, deactivated_at, deleted_at): CandidateRow) -> (Uid, Candidate) {
+    let candidate = Candidate {
+        id,
+        last_active_at,
+        deactivated_at,
+        deleted_at,
+    };
+    (Uid::stored(uid), candidate)
+}
+
+fn row_of(app: AppId, user: &User) -> Result<user::Model> {
+    let profile = &user.profile;
+    Ok(user::Model {
+        id: user.id,
+        app_id: app,
+        uid: user.uid.to_string(),
+        name: profile.name.to_string(),
+        name_folded: profile.name.folded(),
+        avatar: profile.avatar.clone(),
+        link: profile.link.clone(),
+        role: profile.role.as_str().to_owned(),
+        status_message: profile.status_message.clone(),
+        metadata: Json::of(&profile.metadata)?,
+        tags: Json::of(&profile.tags)?,
+        last_active_at: user.last_active_at,
+        deactivated_at: user.deactivated_at,
+        deleted_at: None,
+        created_at: user.created_at,
+        updated_at: user.updated_at,
+        version: user.version.number(),
+    })
+}
+
+fn live_users(app: AppId) -> Select<user::Entity> {
+    user::Entity::find()
+        .filter(user::Column::AppId.eq(app))
+        .filter(user::Column::DeletedAt.is_null())
+}
+
+fn on_taken_uid() -> OnConflict {
+    OnConflict::columns([user::Column::AppId, user::Column::Uid])
+        .do_nothing()
+        .to_owned()
+}
+
+fn no_such_user(uid: &Uid) -> Error {
+    Error::not_found(Reason::UserNotFound, "uid", uid)
+}
