@@ -5,8 +5,11 @@ use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
 
 use super::{Acting, Service, Written};
-use crate::model::app::{API_KEYS_MAX, ApiKey, ApiKeyPatch, App, AppPatch, AppSlug, KeySecret, NewApiKey, NewApp};
+use crate::model::app::{
+    API_KEYS_MAX, ApiKey, ApiKeyPatch, ApiKeySort, App, AppPatch, AppSlug, AppSort, KeySecret, NewApiKey, NewApp,
+};
 use crate::model::id::{ApiKeyId, AppId};
+use crate::model::page::{Page, PageRequest};
 use crate::model::version::Version;
 use crate::model::{Caller, Error, Reason, Result, Timestamp, Violation};
 use crate::store::{Connection, Tx};
@@ -40,6 +43,24 @@ pub async fn create(service: &Service, acting: &Acting, new: NewApp) -> Result<W
             })
         })
         .await
+}
+
+/// Lists the apps of the installation.
+///
+/// # Errors
+/// [`Reason::Forbidden`] to all but the operator.
+pub async fn list(service: &Service, acting: &Acting, page: &PageRequest<AppSort>) -> Result<Page<App>> {
+    acting.operator()?;
+    store::list_apps(service.store.read(), page).await
+}
+
+/// The internal id behind a list cursor's slug.
+///
+/// # Errors
+/// [`Reason::Forbidden`] to all but the operator.
+pub async fn cursor_id(service: &Service, acting: &Acting, slug: &AppSlug) -> Result<Option<AppId>> {
+    acting.operator()?;
+    store::find_app_id(service.store.read(), slug).await
 }
 
 /// The app with a slug.
@@ -120,6 +141,21 @@ pub async fn create_key(
             })
         })
         .await
+}
+
+/// Lists the keys of an app that are not revoked.
+///
+/// # Errors
+/// For the operator [`Reason::AppNotFound`] and a violation when no app is named; for an app [`Reason::Unauthorized`] when
+/// another one is named.
+pub async fn list_keys(
+    service: &Service,
+    acting: &Acting,
+    app: Option<&AppSlug>,
+    page: &PageRequest<ApiKeySort>,
+) -> Result<Page<ApiKey>> {
+    let app = reach(service.store.read(), acting.caller, app).await?;
+    store::list_api_keys(service.store.read(), app, page).await
 }
 
 /// One key that is not revoked.

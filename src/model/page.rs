@@ -128,6 +128,19 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
+    /// The same page with its rows turned into something else, unless one of them cannot be.
+    ///
+    /// # Errors
+    /// That of the first row that cannot be turned.
+    pub fn try_map<U, E>(self, turn: impl FnMut(T) -> Result<U, E>) -> Result<Page<U>, E> {
+        Ok(Page {
+            rows: self.rows.into_iter().map(turn).collect::<Result<_, _>>()?,
+            next: self.next,
+            previous: self.previous,
+            total: self.total,
+        })
+    }
+
     /// The same page with its rows turned into something else.
     pub fn map<U>(self, turn: impl FnMut(T) -> U) -> Page<U> {
         Page {

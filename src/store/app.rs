@@ -3,13 +3,15 @@
 
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QuerySelect, Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QuerySelect, Select, Set,
 };
 
 use super::entity::{api_key, app};
-use crate::model::app::{ApiKey, App, AppSlug, KeyDigest, KeyFacts};
+use super::list::{SortBy, list};
+use crate::model::app::{ApiKey, ApiKeySort, App, AppSlug, AppSort, KeyDigest, KeyFacts};
 use crate::model::id::{ApiKeyId, AppId};
 use crate::model::name::Name;
+use crate::model::page::{Page, PageRequest};
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Scope, Timestamp};
 
@@ -20,6 +22,30 @@ pub struct KeyOwner {
     pub app: AppId,
     /// When the key was revoked, if it was.
     pub revoked_at: Option<Timestamp>,
+}
+
+impl SortBy<app::Entity> for AppSort {
+    const ID: app::Column = app::Column::Id;
+
+    fn column(self) -> app::Column {
+        match self {
+            Self::CreatedAt => app::Column::CreatedAt,
+            Self::UpdatedAt => app::Column::UpdatedAt,
+            Self::Name => app::Column::Name,
+        }
+    }
+}
+
+impl SortBy<api_key::Entity> for ApiKeySort {
+    const ID: api_key::Column = api_key::Column::Id;
+
+    fn column(self) -> api_key::Column {
+        match self {
+            Self::CreatedAt => api_key::Column::CreatedAt,
+            Self::UpdatedAt => api_key::Column::UpdatedAt,
+            Self::Name => api_key::Column::Name,
+        }
+    }
 }
 
 /// Writes an app down, unless its slug is taken; tells whether it did.
@@ -101,9 +127,23 @@ pub async fn update_app(db: &impl ConnectionTrait, app: &App, read: Version) -> 
     Ok(update.exec(db).await?.rows_affected == 1)
 }
 
-/// An app as its row says.
-#[must_use]
-pub fn app_of(row: app::Model) -> App {
+/// The apps of the installation.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_apps(db: &impl ConnectionTrait, request: &PageRequest<AppSort>) -> Result<Page<App>> {
+    Ok(list(db, app::Entity::find(), request).await?.map(app_of))
+}
+
+/// The internal id behind a slug, for a cursor.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_app_id(db: &impl ConnectionTrait, slug: &AppSlug) -> Result<Option<AppId>> {
+    Ok(find_app(db, slug).await?.map(|app| app.id))
+}
+
+fn app_of(row: app::Model) -> App {
     App {
         id: row.id,
         slug: AppSlug::stored(row.public_id),
@@ -239,11 +279,20 @@ pub async fn find_key_owner(db: &impl ConnectionTrait, digest: KeyDigest) -> Res
     }))
 }
 
-/// A key as its row says.
+/// The keys of an app that are not revoked.
 ///
 /// # Errors
-/// Internal, for a scope that this build does not know: what a key may do cannot be guessed.
-pub fn api_key_of(row: api_key::Model) -> Result<ApiKey> {
+/// Those of the database.
+pub async fn list_api_keys(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    request: &PageRequest<ApiKeySort>,
+) -> Result<Page<ApiKey>> {
+    list(db, live_keys(app), request).await?.try_map(api_key_of)
+}
+
+// A scope that this build does not know is an error: what a key may do cannot be guessed.
+fn api_key_of(row: api_key::Model) -> Result<ApiKey> {
     Ok(ApiKey {
         id: row.id,
         name: Name::stored(row.name),
@@ -255,15 +304,13 @@ pub fn api_key_of(row: api_key::Model) -> Result<ApiKey> {
     })
 }
 
-/// The keys of an app that are not revoked.
-#[must_use]
-pub fn live_keys(app: AppId) -> sea_orm::Select<api_key::Entity> {
+fn live_keys(app: AppId) -> Select<api_key::Entity> {
     api_key::Entity::find()
         .filter(api_key::Column::AppId.eq(app))
         .filter(api_key::Column::RevokedAt.is_null())
 }
 
-fn by_digest(digest: KeyDigest) -> sea_orm::Select<api_key::Entity> {
+fn by_digest(digest: KeyDigest) -> Select<api_key::Entity> {
     api_key::Entity::find().filter(api_key::Column::Hash.eq(digest.as_bytes().to_vec()))
 }
 

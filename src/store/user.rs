@@ -8,12 +8,26 @@ use sea_orm::{
 };
 
 use super::entity::user;
+use super::list::{SortBy, list};
 use super::value::Json;
 use crate::model::id::{AppId, UserId};
 use crate::model::name::Name;
-use crate::model::user::{Profile, Resolved, Role, Uid, User, UserFilter, UserState, UserStatus};
+use crate::model::page::{Page, PageRequest};
+use crate::model::user::{Profile, Resolved, Role, Uid, User, UserFilter, UserSort, UserState, UserStatus};
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Timestamp};
+
+impl SortBy<user::Entity> for UserSort {
+    const ID: user::Column = user::Column::Id;
+
+    fn column(self) -> user::Column {
+        match self {
+            Self::CreatedAt => user::Column::CreatedAt,
+            Self::UpdatedAt => user::Column::UpdatedAt,
+            Self::Name => user::Column::Name,
+        }
+    }
+}
 
 /// Rows of one INSERT, and uids of one SELECT: SQLite takes 32,766 values in a statement.
 const ROWS_MAX: usize = 500;
@@ -236,9 +250,22 @@ pub async fn find_user_id(db: &impl ConnectionTrait, app: AppId, uid: &Uid) -> R
     Ok(row.map(|row| row.id))
 }
 
-/// The users of an app that a list asks for.
-#[must_use]
-pub fn matching_users(app: AppId, filter: &UserFilter) -> Select<user::Entity> {
+/// Users that are not deleted.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_users(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    filter: &UserFilter,
+    request: &PageRequest<UserSort>,
+    now: Timestamp,
+) -> Result<Page<User>> {
+    let rows = list(db, matching_users(app, filter), request).await?;
+    rows.try_map(|row| user_of(row, now))
+}
+
+fn matching_users(app: AppId, filter: &UserFilter) -> Select<user::Entity> {
     let mut query = live_users(app);
     if let Some(search) = &filter.search {
         let by = |column: user::Column, from: String| {
@@ -263,11 +290,7 @@ pub fn matching_users(app: AppId, filter: &UserFilter) -> Select<user::Entity> {
     }
 }
 
-/// A user as their row says.
-///
-/// # Errors
-/// Internal, when a document in the row cannot be read.
-pub fn user_of(row: user::Model, now: Timestamp) -> Result<User> {
+fn user_of(row: user::Model, now: Timestamp) -> Result<User> {
     Ok(User {
         id: row.id,
         uid: Uid::stored(row.uid),

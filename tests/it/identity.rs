@@ -45,7 +45,9 @@ async fn key_of(service: &Service, secret: &KeySecret) -> campanile::model::app:
 
 /// An app with a key, and somebody who presents it.
 async fn an_app(service: &Service, slug: &str, letter: &str) -> (AppId, Acting) {
-    app::ensure_bootstrap(service, slug.parse().unwrap(), secret(letter)).await.unwrap();
+    app::ensure_bootstrap(service, slug.parse().unwrap(), secret(letter))
+        .await
+        .unwrap();
     let facts = key_of(service, &secret(letter)).await;
     let caller = Caller::App {
         app: facts.app,
