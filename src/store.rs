@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::model::Result;
 
 pub mod app;
+pub mod bulk;
 pub mod category;
 pub mod channel;
 pub mod entity;

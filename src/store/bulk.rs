@@ -1,0 +1,303 @@
+//! Many rows in one statement: UNNEST on PostgreSQL, `json_each` on SQLite. It never splits a batch, because its statement
+//! is one fact of its transaction; who has more rows than fit makes pages of them.
+//!
+//! The text of a statement does not depend on the number of rows, so it is prepared once.
+
+use sea_orm::sea_query::{ArrayType, ValueType};
+use sea_orm::{
+    ColumnTrait, ColumnType, ConnectionTrait, DatabaseBackend, EntityTrait, IdenStatic, Iterable, ModelTrait,
+    Statement, Value,
+};
+use uuid::Uuid;
+
+use crate::model::{Error, Result};
+
+/// Rows as a table that a statement can select from or join, built column by column.
+///
+/// ```ignore
+/// let rows = Rows::new(db).column("user_id", users).column("seq", numbers);
+/// let sql = format!(
+///     "UPDATE t SET seq = r.seq FROM {} WHERE t.app_id = {} AND t.user_id = r.user_id",
+///     rows.table("r")?,
+///     rows.parameter(0),
+/// );
+/// db.execute_raw(rows.statement(sql, [app.into()])?).await?;
+/// ```
+pub struct Rows {
+    backend: DatabaseBackend,
+    columns: Vec<Column>,
+}
+
+struct Column {
+    name: String,
+    kind: Option<Kind>,
+    nullable: bool,
+    values: Vec<Value>,
+}
+
+/// The column types of the schema that are written in bulk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Id,
+    Text,
+    Short,
+    Int,
+    Long,
+    Flag,
+}
+
+impl Kind {
+    fn of_value(kind: &ArrayType) -> Option<Self> {
+        match kind {
+            ArrayType::Uuid => Some(Self::Id),
+            ArrayType::String => Some(Self::Text),
+            ArrayType::SmallInt => Some(Self::Short),
+            ArrayType::Int => Some(Self::Int),
+            ArrayType::BigInt => Some(Self::Long),
+            ArrayType::Bool => Some(Self::Flag),
+            _ => None,
+        }
+    }
+
+    fn of_column(kind: &ColumnType) -> Option<Self> {
+        match kind {
+            ColumnType::Uuid => Some(Self::Id),
+            ColumnType::Text | ColumnType::String(_) => Some(Self::Text),
+            ColumnType::SmallInteger => Some(Self::Short),
+            ColumnType::Integer => Some(Self::Int),
+            ColumnType::BigInteger => Some(Self::Long),
+            ColumnType::Boolean => Some(Self::Flag),
+            _ => None,
+        }
+    }
+
+    const fn postgres_array(self) -> &'static str {
+        match self {
+            Self::Id => "uuid[]",
+            Self::Text => "text[]",
+            Self::Short => "int2[]",
+            Self::Int => "int4[]",
+            Self::Long => "int8[]",
+            Self::Flag => "bool[]",
+        }
+    }
+
+    fn array_type(self) -> ArrayType {
+        match self {
+            Self::Id => ArrayType::Uuid,
+            Self::Text => ArrayType::String,
+            Self::Short => ArrayType::SmallInt,
+            Self::Int => ArrayType::Int,
+            Self::Long => ArrayType::BigInt,
+            Self::Flag => ArrayType::Bool,
+        }
+    }
+}
+
+impl Rows {
+    /// No rows yet, for the database of `db`.
+    #[must_use]
+    pub fn new(db: &impl ConnectionTrait) -> Self {
+        Self {
+            backend: db.get_database_backend(),
+            columns: Vec::new(),
+        }
+    }
+
+    /// The same with one more column. All columns must have equally many values.
+    #[must_use]
+    pub fn column<V: ValueType + Into<Value>>(mut self, name: &str, values: impl IntoIterator<Item = V>) -> Self {
+        self.columns.push(Column {
+            name: name.to_owned(),
+            kind: Kind::of_value(&V::array_type()),
+            nullable: V::is_option(),
+            values: values.into_iter().map(Into::into).collect(),
+        });
+        self
+    }
+
+    /// The rows as an item of a FROM clause, in the order in which they were given.
+    ///
+    /// # Errors
+    /// Internal, for a column of a type that is not written in bulk, or of another length than the others.
+    pub fn table(&self, alias: &str) -> Result<String> {
+        let rows = self.columns.first().map_or(0, |column| column.values.len());
+        if self.columns.iter().any(|column| column.values.len() != rows) {
+            return Err(Error::internal("the columns of a bulk statement differ in length"));
+        }
+        match self.backend {
+            DatabaseBackend::Postgres => self.unnest(alias),
+            _ => self.json_each(alias),
+        }
+    }
+
+    /// The placeholder of the `index`th (from 0) of the further values that [`Rows::statement`] is given.
+    #[must_use]
+    pub fn parameter(&self, index: usize) -> String {
+        format!("${}", self.own_parameters() + index + 1)
+    }
+
+    /// The statement, with further values of its own.
+    ///
+    /// # Errors
+    /// As [`Rows::table`].
+    pub fn statement(self, sql: String, further: impl IntoIterator<Item = Value>) -> Result<Statement> {
+        let mut values = match self.backend {
+            DatabaseBackend::Postgres => arrays(&self.columns)?,
+            _ => vec![document(&self.columns)?.into()],
+        };
+        values.extend(further);
+        Ok(Statement::from_sql_and_values(self.backend, sql, values))
+    }
+
+    fn own_parameters(&self) -> usize {
+        match self.backend {
+            DatabaseBackend::Postgres => self.columns.iter().map(|column| 1 + usize::from(column.nullable)).sum(),
+            _ => 1,
+        }
+    }
+
+    /// A nullable column takes two arrays, because the driver's arrays have no nulls: what it holds and whether it does.
+    fn unnest(&self, alias: &str) -> Result<String> {
+        let (mut columns, mut arrays, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, column) in self.columns.iter().enumerate() {
+            let kind = column.kind.ok_or_else(unsupported)?.postgres_array();
+            arrays.push(format!("${}::{kind}", arrays.len() + 1));
+            names.push(format!("v{index}"));
+            if column.nullable {
+                arrays.push(format!("${}::bool[]", arrays.len() + 1));
+                names.push(format!("h{index}"));
+                columns.push(format!("CASE WHEN h{index} THEN v{index} END AS \"{}\"", column.name));
+            } else {
+                columns.push(format!("v{index} AS \"{}\"", column.name));
+            }
+        }
+        let (columns, arrays, names) = (columns.join(", "), arrays.join(", "), names.join(", "));
+        Ok(format!(
+            "(SELECT {columns} FROM UNNEST({arrays}) AS u ({names})) AS {alias}"
+        ))
+    }
+
+    fn json_each(&self, alias: &str) -> Result<String> {
+        let mut columns = Vec::new();
+        for (index, column) in self.columns.iter().enumerate() {
+            columns.push(match column.kind.ok_or_else(unsupported)? {
+                // Ids are sixteen bytes in the table and hexadecimal in JSON.
+                Kind::Id => format!("unhex(value ->> {index}) AS \"{}\"", column.name),
+                _ => format!("value ->> {index} AS \"{}\"", column.name),
+            });
+        }
+        Ok(format!("(SELECT {} FROM json_each($1)) AS {alias}", columns.join(", ")))
+    }
+}
+
+fn unsupported() -> Error {
+    Error::internal("a column of this type is not written in bulk")
+}
+
+fn arrays(columns: &[Column]) -> Result<Vec<Value>> {
+    let mut arrays = Vec::new();
+    for column in columns {
+        let kind = column.kind.ok_or_else(unsupported)?;
+        let held = column.values.iter().map(Value::is_some);
+        let mask = column.nullable.then(|| held.map(Value::from).collect::<Vec<_>>());
+        // A null's place is filled with its type's zero, which the mask hides.
+        let values = column.values.iter().map(|value| {
+            if value.is_some() {
+                value.clone()
+            } else {
+                value.dummy_value()
+            }
+        });
+        arrays.push(Value::Array(kind.array_type(), Some(Box::new(values.collect()))));
+        arrays.extend(mask.map(|mask| Value::Array(ArrayType::Bool, Some(Box::new(mask)))));
+    }
+    Ok(arrays)
+}
+
+fn document(columns: &[Column]) -> Result<String> {
+    let rows = columns.first().map_or(0, |column| column.values.len());
+    let mut document: Vec<Vec<serde_json::Value>> = vec![Vec::with_capacity(columns.len()); rows];
+    for column in columns {
+        for (row, value) in document.iter_mut().zip(&column.values) {
+            row.push(json(value)?);
+        }
+    }
+    serde_json::to_string(&document).map_err(Error::internal)
+}
+
+fn json(value: &Value) -> Result<serde_json::Value> {
+    Ok(match value {
+        Value::Uuid(id) => id.map(|id| id.simple().to_string()).into(),
+        Value::String(text) => text.clone().into(),
+        Value::SmallInt(number) => (*number).into(),
+        Value::Int(number) => (*number).into(),
+        Value::BigInt(number) => (*number).into(),
+        Value::Bool(flag) => (*flag).into(),
+        _ => return Err(unsupported()),
+    })
+}
+
+/// Inserts rows, except those whose keys are taken, and gives the ids of the rows that are new.
+///
+/// # Errors
+/// Those of the database.
+pub async fn insert_new<E>(db: &impl ConnectionTrait, rows: &[E::Model], id: E::Column) -> Result<Vec<Uuid>>
+where
+    E: EntityTrait,
+{
+    let source = source::<E>(db, rows);
+    let sql = format!(
+        "{} ON CONFLICT DO NOTHING RETURNING \"{}\" AS id",
+        insert::<E>(&source)?,
+        id.as_str()
+    );
+    let new = db.query_all_raw(source.statement(sql, [])?).await?;
+    let ids = new.iter().map(|row| Ok(row.try_get("", "id")?));
+    ids.collect()
+}
+
+/// Inserts rows, and fails when a key is taken.
+///
+/// # Errors
+/// Those of the database.
+pub async fn insert_all<E>(db: &impl ConnectionTrait, rows: &[E::Model]) -> Result<()>
+where
+    E: EntityTrait,
+{
+    let source = source::<E>(db, rows);
+    let sql = insert::<E>(&source)?;
+    db.execute_raw(source.statement(sql, [])?).await?;
+    Ok(())
+}
+
+fn source<E: EntityTrait>(db: &impl ConnectionTrait, rows: &[E::Model]) -> Rows {
+    let columns = E::Column::iter().map(|column| {
+        let definition = column.def();
+        Column {
+            name: column.as_str().to_owned(),
+            kind: Kind::of_column(definition.get_column_type()),
+            nullable: definition.is_null(),
+            values: rows.iter().map(|row| row.get(column)).collect(),
+        }
+    });
+    Rows {
+        backend: db.get_database_backend(),
+        columns: columns.collect(),
+    }
+}
+
+/// `WHERE true` keeps SQLite from reading a following ON as the start of a join condition.
+fn insert<E: EntityTrait>(rows: &Rows) -> Result<String> {
+    let names: Vec<String> = rows
+        .columns
+        .iter()
+        .map(|column| format!("\"{}\"", column.name))
+        .collect();
+    let names = names.join(", ");
+    Ok(format!(
+        "INSERT INTO \"{}\" ({names}) SELECT {names} FROM {} WHERE true",
+        E::default().table_name(),
+        rows.table("r")?
+    ))
+}
