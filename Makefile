@@ -1,0 +1,47 @@
+# Everything a person or a machine does with this repository.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Tools of this checkout only; nothing is installed into the system or the user's home.
+TOOLS := .cache/tools
+CARGO_DENY_VERSION := 0.20.2
+
+.PHONY: help run test lint contract audit bench
+
+help:
+	@echo 'make run     build and start Campanile on SQLite with a demo app and a first notification'
+	@echo 'make test    every check and test, on SQLite and PostgreSQL; installs what it needs'
+	@echo 'make lint    formatting, clippy, and the contract against its rules and its baseline'
+	@echo 'make audit   licences, sources and duplicates of all dependencies'
+	@echo 'make bench   build for release and measure'
+
+run:
+	cargo build --locked
+	target/debug/campanile demo
+
+test:
+	tests/setup/run.sh
+
+lint: contract
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+contract: node_modules
+	npm run --silent lint
+	npm run --silent breaking
+
+audit: $(TOOLS)/bin/cargo-deny
+	$(TOOLS)/bin/cargo-deny --config .deny.toml --locked check licenses bans sources
+
+bench:
+	cargo build --locked --release
+	benches/run.sh
+
+node_modules: package-lock.json
+	npm ci --no-audit --no-fund --silent
+	@touch node_modules
+
+$(TOOLS)/bin/cargo-deny:
+	cargo install --locked --root $(TOOLS) --version $(CARGO_DENY_VERSION) cargo-deny
