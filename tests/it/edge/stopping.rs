@@ -1,0 +1,76 @@
+//! The end: calls in flight finish, streams say goodbye, and what does not end is cut.
+
+use std::time::Duration;
+
+use campanile::api::server::Ended;
+use futures::future::join_all;
+
+use super::{FULL, doors, server, setup};
+use crate::support::server::{TestServer, http1, http2};
+
+#[tokio::test]
+async fn calls_in_flight_finish_and_new_connections_are_refused() {
+    let server = server().await;
+    let url = format!("{}/slow", server.url);
+    let clients = [http1(), http2()];
+    let calls = (0..20).map(|number| clients[number % 2].post(&url).header("apikey", FULL).send());
+    let calls = join_all(calls);
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        server.stop();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(http1().post(&url).send().await.is_err(), "nobody listens any more");
+    };
+    let (answers, ()) = futures::join!(calls, stop);
+    for answer in answers {
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    assert_eq!(server.ended().await, Ended::Drained);
+}
+
+#[tokio::test]
+async fn a_stream_is_told_that_the_server_stops() {
+    let server = server().await;
+    let request = http1().get(format!("{}/stream", server.url)).header("apikey", FULL);
+    let response = request.send().await.unwrap();
+    server.stop();
+    let text = tokio::time::timeout(Duration::from_secs(5), response.text())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        text.starts_with("data: 1\n\nevent: error\ndata: {\"error\":{\"code\":\"ERR_UNAVAILABLE\""),
+        "{text}"
+    );
+    assert_eq!(server.ended().await, Ended::Drained);
+}
+
+#[tokio::test]
+async fn a_stream_ends_at_its_deadline() {
+    let server = server().await;
+    let request = http1().get(format!("{}/stream", server.url)).header("apikey", FULL);
+    let response = request.header("grpc-timeout", "100m").send().await.unwrap();
+    let text = response.text().await.unwrap();
+    assert!(
+        text.contains("event: error\ndata: {\"error\":{\"code\":\"ERR_DEADLINE_EXCEEDED\""),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn what_does_not_end_in_time_is_cut() {
+    let mut setup = setup();
+    setup.server.drain = Duration::from_millis(50);
+    let server = TestServer::start(doors().await, setup).await;
+    let call = http1()
+        .post(format!("{}/slow", server.url))
+        .header("apikey", FULL)
+        .send();
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        server.stop();
+    };
+    let (answer, ()) = futures::join!(call, stop);
+    assert!(answer.is_err());
+    assert_eq!(server.ended().await, Ended::Cut(1));
+}
