@@ -10,10 +10,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine as _;
-
 use crate::api::edge::{self, caller, rate};
 use crate::api::server;
+use crate::store::SecretKey;
 
 pub use setting::{SETTINGS, Setting};
 pub use source::{Faults, Sources};
@@ -124,28 +123,6 @@ pub struct Bootstrap {
     pub key: Secret,
 }
 
-/// 32 bytes that never print themselves.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SecretKey(pub [u8; 32]);
-
-impl SecretKey {
-    /// Reads base64 with padding.
-    ///
-    /// # Errors
-    /// The rule that it breaks.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        const RULE: &str = "must be 32 bytes in base64, as `openssl rand -base64 32` prints them";
-        let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim());
-        bytes.ok().and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or(RULE)
-    }
-}
-
-impl fmt::Debug for SecretKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
 /// How requests are matched with apps beside their key.
 #[derive(Clone, Debug)]
 pub struct Tenancy {
@@ -245,7 +222,9 @@ impl Config {
                         app: app.to_owned(),
                         key: Secret::new(key),
                     }),
-                secret_key: values.optional("secret_key").and_then(|key| SecretKey::parse(key).ok()),
+                secret_key: values
+                    .optional("secret_key")
+                    .and_then(|key| SecretKey::from_base64(key).ok()),
             },
             tenancy: Tenancy {
                 host_pattern: values.optional("host_pattern").map(str::to_owned),

@@ -3,6 +3,9 @@
 
 use std::net::SocketAddr;
 
+use crate::model::app::{AppSlug, KeySecret};
+use crate::store::SecretKey;
+
 /// One setting.
 #[derive(Debug)]
 pub struct Setting {
@@ -119,7 +122,7 @@ const fn secret(key: &'static str, kind: Kind, meaning: &'static str) -> Setting
 
 const KEY: Kind = Kind::Text {
     rule: "must be 32 to 128 visible ASCII characters",
-    keeps: |text| (32..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()),
+    keeps: |text| text.parse::<KeySecret>().is_ok(),
 };
 
 /// Every setting, in the order of the documentation.
@@ -154,11 +157,7 @@ pub static SETTINGS: &[Setting] = &[
         "bootstrap_app",
         Kind::Text {
             rule: "must be 1 to 63 lower-case letters, digits or dashes, not beginning with a dash",
-            keeps: |text| {
-                (1..=63).contains(&text.len())
-                    && !text.starts_with('-')
-                    && text.bytes().all(|byte| is_slug_byte(byte) && byte != b'_')
-            },
+            keeps: |text| AppSlug::chosen(text).is_ok(),
         },
         "",
         "An app with this id is created at start when it is missing. Goes with `bootstrap_key`",
@@ -177,7 +176,7 @@ pub static SETTINGS: &[Setting] = &[
         "secret_key",
         Kind::Text {
             rule: "must be 32 bytes in base64, as `openssl rand -base64 32` prints them",
-            keeps: |text| super::SecretKey::parse(text).is_ok(),
+            keeps: |text| SecretKey::from_base64(text).is_ok(),
         },
         "Encrypts provider secrets and stored answers that hold a key. With SQLite it is made at the first start and kept beside the database as `secret.key`; with PostgreSQL it is required and equal on all nodes",
     ),

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use campanile::api::edge::Doors;
-use campanile::api::edge::caller::{FindKey, KeyFacts};
+use campanile::api::edge::caller::FindKey;
 use campanile::api::method::{CallerKind, OnBehalfOf, RateClass};
 use campanile::api::rest::{Body, Request, Response, Route, Router, dialect};
 use campanile::api::{CallHead, Method};
+use campanile::model::app::{AppSlug, KeyDigest, KeyFacts};
 use campanile::model::id::{ApiKeyId, AppId};
 use campanile::model::{Caller, Scope, Timestamp};
 use http_body_util::BodyExt;
@@ -167,17 +168,13 @@ fn keys() -> FindKey {
     let app = AppId::new(now);
     let facts = |scope| KeyFacts {
         app,
-        app_name: "shop".into(),
+        slug: AppSlug::chosen("shop").unwrap(),
         key: ApiKeyId::new(now),
         scope,
     };
-    let digest = |key: &str| -> [u8; 32] {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes());
-        digest.as_ref().try_into().unwrap()
-    };
     let known = HashMap::from([
-        (digest(FULL), facts(Scope::FullAccess)),
-        (digest(AUTH_ONLY), facts(Scope::AuthOnly)),
+        (KeyDigest::of(FULL), facts(Scope::FullAccess)),
+        (KeyDigest::of(AUTH_ONLY), facts(Scope::AuthOnly)),
     ]);
     Arc::new(move |hash| boxed(Ok(known.get(&hash).cloned())))
 }

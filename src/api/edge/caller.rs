@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
 use http::request::Parts;
 use http::{HeaderMap, header};
 use moka::sync::Cache;
@@ -18,7 +17,7 @@ use crate::api::Method;
 use crate::api::method::{CallerKind, OnBehalfOf};
 use crate::api::rest::Dialect;
 use crate::api::rest::dialect::{CredentialKind, Source, Tenant};
-use crate::model::id::{ApiKeyId, AppId};
+use crate::model::app::{KeyDigest, KeyFacts};
 use crate::model::user::uid_in;
 use crate::model::{Caller, Error, Reason, Result, Scope, Violation};
 
@@ -29,24 +28,9 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 /// Keys remembered, known and unknown apart, so that made-up keys cannot push out real ones.
 const REMEMBERED_MAX: u64 = 10_000;
 
-/// What the service knows about an API key that is not revoked.
-#[derive(Clone, Debug)]
-pub struct KeyFacts {
-    /// The key's app.
-    pub app: AppId,
-    /// The app's id as callers write it.
-    pub app_name: Arc<str>,
-    /// The key.
-    pub key: ApiKeyId,
-    /// How far it reaches.
-    pub scope: Scope,
-}
-
-/// SHA-256 of a key.
-pub type KeyHash = [u8; 32];
-
 /// Finds the key with this digest; `None` when there is none or it is revoked.
-pub type FindKey = Arc<dyn Fn(KeyHash) -> Pin<Box<dyn Future<Output = Result<Option<KeyFacts>>> + Send>> + Send + Sync>;
+pub type FindKey =
+    Arc<dyn Fn(KeyDigest) -> Pin<Box<dyn Future<Output = Result<Option<KeyFacts>>> + Send>> + Send + Sync>;
 
 /// What a request's head presents.
 #[derive(Clone, Debug)]
@@ -148,9 +132,9 @@ pub struct Options {
 /// Turns credentials into callers.
 pub(crate) struct Authenticator {
     find: FindKey,
-    known: Cache<KeyHash, KeyFacts>,
-    unknown: Cache<KeyHash, ()>,
-    operator: Option<KeyHash>,
+    known: Cache<KeyDigest, Arc<KeyFacts>>,
+    unknown: Cache<KeyDigest, ()>,
+    operator: Option<KeyDigest>,
     /// What stands in a host name before and after the app's id.
     host: Option<(String, String)>,
 }
@@ -171,7 +155,7 @@ impl Authenticator {
                 .max_capacity(REMEMBERED_MAX)
                 .time_to_live(UNKNOWN_FOR)
                 .build(),
-            operator: options.operator_key.as_deref().map(|key| sha256(key.as_bytes())),
+            operator: options.operator_key.as_deref().map(KeyDigest::of),
             host,
         }
     }
@@ -183,16 +167,16 @@ impl Authenticator {
     /// not for this kind of caller.
     pub(crate) async fn authenticate(&self, presented: &Presented<'_>, method: &Method) -> Result<Caller> {
         let (caller, kind) = if let Some(key) = &presented.operatorkey {
-            self.check_operator(key.as_bytes())?;
+            self.check_operator(key)?;
             (Caller::Operator, CallerKind::Operator)
         } else if let Some(key) = &presented.apikey {
-            let facts = self.find(sha256(key.as_bytes())).await?;
-            self.cross_check(presented, &facts.app_name)?;
+            let facts = self.find(KeyDigest::of(key)).await?;
+            self.cross_check(presented, facts.slug.as_str())?;
             let kind = match facts.scope {
                 Scope::FullAccess => CallerKind::FullAccess,
                 Scope::AuthOnly => CallerKind::AuthOnly,
             };
-            let KeyFacts { app, key, scope, .. } = facts;
+            let KeyFacts { app, key, scope, .. } = *facts;
             (Caller::App { app, key, scope }, kind)
         } else if method.callers.contains(&CallerKind::Public) {
             (Caller::Public, CallerKind::Public)
@@ -206,9 +190,9 @@ impl Authenticator {
         }
     }
 
-    fn check_operator(&self, key: &[u8]) -> Result<()> {
-        let presented = sha256(key);
-        let equal = |own: &KeyHash| verify_slices_are_equal(own, &presented).is_ok();
+    fn check_operator(&self, key: &str) -> Result<()> {
+        let presented = KeyDigest::of(key);
+        let equal = |own: &KeyDigest| verify_slices_are_equal(own.as_bytes(), presented.as_bytes()).is_ok();
         if self.operator.as_ref().is_some_and(equal) {
             return Ok(());
         }
@@ -220,21 +204,22 @@ impl Authenticator {
         Err(Error::new(Reason::Unauthorized, problem))
     }
 
-    async fn find(&self, hash: KeyHash) -> Result<KeyFacts> {
+    async fn find(&self, digest: KeyDigest) -> Result<Arc<KeyFacts>> {
         let refused = || Error::new(Reason::Unauthorized, "apikey is unknown or revoked");
-        if let Some(facts) = self.known.get(&hash) {
+        if let Some(facts) = self.known.get(&digest) {
             return Ok(facts);
         }
-        if self.unknown.contains_key(&hash) {
+        if self.unknown.contains_key(&digest) {
             return Err(refused());
         }
-        match (self.find)(hash).await? {
+        match (self.find)(digest).await? {
             Some(facts) => {
-                self.known.insert(hash, facts.clone());
+                let facts = Arc::new(facts);
+                self.known.insert(digest, Arc::clone(&facts));
                 Ok(facts)
             }
             None => {
-                self.unknown.insert(hash, ());
+                self.unknown.insert(digest, ());
                 Err(refused())
             }
         }
@@ -263,12 +248,6 @@ impl Authenticator {
         }
         Ok(())
     }
-}
-
-fn sha256(bytes: &[u8]) -> KeyHash {
-    let mut hash = KeyHash::default();
-    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    hash
 }
 
 fn missing(method: &Method, dialect: &Dialect) -> Error {
