@@ -2,7 +2,10 @@
 //! HTTP nor where a setting comes from.
 
 pub mod app;
+pub mod category;
+pub mod channel;
 pub mod identity;
+pub mod template;
 pub mod user;
 
 use std::fmt;

@@ -48,6 +48,12 @@ pub fn structure(object: Map<String, Json>) -> Struct {
     }
 }
 
+/// A count as the contract carries it.
+#[must_use]
+pub fn count(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
 fn json(value: Value) -> Json {
     match value.kind {
         None | Some(Kind::NullValue(_)) => Json::Null,

@@ -60,13 +60,15 @@ pub fn parse<T: FromStr<Err = &'static str>>(field: &str, text: &str) -> Result<
 /// Makes an error of what is wrong with a resource in a request. Over REST the resource is the body and its fields stand
 /// at the root; over gRPC they stand under the request's field.
 pub fn in_resource(call: &Call, resource: &'static str) -> impl FnOnce(Vec<Violation>) -> Error {
+    let place = of_resource(call, resource);
+    move |violations| place(Error::invalid(violations))
+}
+
+/// The same for what the domain found wrong with it.
+pub fn of_resource(call: &Call, resource: &'static str) -> impl FnOnce(Error) -> Error {
     let door = call.door;
-    move |mut violations| {
-        if door == Door::Grpc {
-            for violation in &mut violations {
-                violation.field = format!("{resource}.{}", violation.field);
-            }
-        }
-        Error::invalid(violations)
+    move |error| match door {
+        Door::Grpc => error.within(resource),
+        Door::Rest => error,
     }
 }

@@ -4,10 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Acting, Service, Written};
 use crate::model::id::{AppId, UserId};
-use crate::model::page::{Page, PageRequest};
 use crate::model::user::{
-    ActingUser, NewUser, PRESENCE_INTERVAL, Profile, Resolved, Uid, User, UserFilter, UserPatch, UserSort, UserStatus,
-    presence_is_due,
+    ActingUser, NewUser, PRESENCE_INTERVAL, Profile, Resolved, Uid, User, UserPatch, UserStatus, presence_is_due,
 };
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Timestamp};
@@ -38,19 +36,6 @@ pub async fn create(service: &Service, acting: &Acting, new: NewUser) -> Result<
         .await
 }
 
-/// Lists users that are not deleted.
-///
-/// # Errors
-/// Those of the database.
-pub async fn list(
-    service: &Service,
-    acting: &Acting,
-    filter: &UserFilter,
-    page: &PageRequest<UserSort>,
-) -> Result<Page<User>> {
-    store::list_users(service.store.read(), acting.app()?, filter, page, acting.now).await
-}
-
 /// The internal id behind a list cursor's uid; also of a user who was deleted, so that a walk goes on past them.
 ///
 /// # Errors
@@ -64,10 +49,7 @@ pub async fn cursor_id(service: &Service, acting: &Acting, uid: &Uid) -> Result<
 /// # Errors
 /// [`Reason::UserNotFound`], also when they were deleted, or when the user acted for is missing.
 pub async fn get(service: &Service, acting: &Acting, uid: &Uid) -> Result<User> {
-    let app = acting.app()?;
-    if let Some(uid) = &acting.on_behalf_of {
-        self::acting(service, app, uid, acting.now).await?;
-    }
+    let app = app_read_for(service, acting).await?;
     store::get_user(service.store.read(), app, uid, acting.now).await
 }
 
@@ -159,6 +141,18 @@ pub async fn acting(service: &Service, app: AppId, uid: &Uid, now: Timestamp) ->
         }),
         Some(_) | None => Err(Error::not_found(Reason::UserNotFound, "uid", uid)),
     }
+}
+
+/// The app that something is read in, perhaps for one of its users, who then has to be there.
+///
+/// # Errors
+/// As [`acting`].
+pub(super) async fn app_read_for(service: &Service, acting: &Acting) -> Result<AppId> {
+    let app = acting.app()?;
+    if let Some(uid) = &acting.on_behalf_of {
+        self::acting(service, app, uid, acting.now).await?;
+    }
+    Ok(app)
 }
 
 /// Notes that a user is there. It writes at most once a minute.

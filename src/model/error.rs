@@ -130,14 +130,21 @@ impl Error {
     /// Like [`Error::invalid`], with another reason such as [`Reason::InvalidVariables`].
     #[must_use]
     pub fn violated(reason: Reason, violations: Vec<Violation>) -> Self {
-        let sentence = violations
-            .iter()
-            .map(|v| format!("{} {}", v.field, v.problem()))
-            .collect::<Vec<_>>()
-            .join("; ");
-        let mut error = Self::new(reason, sentence);
+        let mut error = Self::new(reason, sentence(&violations));
         error.0.violations = violations;
         error
+    }
+
+    /// The same with every violation in a part of the request, which the paths do not name yet.
+    #[must_use]
+    pub fn within(mut self, part: &str) -> Self {
+        if !self.0.violations.is_empty() {
+            for violation in &mut self.0.violations {
+                violation.field = format!("{part}.{}", violation.field);
+            }
+            self.0.dev_message = sentence(&self.0.violations);
+        }
+        self
     }
 
     /// An entity of the app does not exist: `key` is the metadata key (`templateId`), `id` what was asked for.
@@ -215,6 +222,14 @@ impl Error {
     pub fn retry_hint(&self) -> Option<Duration> {
         self.0.retry_after
     }
+}
+
+fn sentence(violations: &[Violation]) -> String {
+    let problems: Vec<_> = violations
+        .iter()
+        .map(|v| format!("{} {}", v.field, v.problem()))
+        .collect();
+    problems.join("; ")
 }
 
 impl fmt::Display for Error {

@@ -7,9 +7,11 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryF
 
 use super::entity::category::{ActiveModel, Column, Entity, Model};
 use super::error::taken;
-use crate::model::category::{Category, SEEDED};
+use super::list::{SortBy, list};
+use crate::model::category::{Category, CategorySort, SEEDED};
 use crate::model::id::{AppId, CategoryId};
 use crate::model::name::Name;
+use crate::model::page::{Page, PageRequest};
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Timestamp};
 
@@ -127,10 +129,29 @@ pub async fn delete_category(db: &impl ConnectionTrait, app: AppId, id: Category
     Ok(())
 }
 
-/// The categories of an app.
-#[must_use]
-pub fn matching_categories(app: AppId) -> Select<Entity> {
-    Entity::find().filter(Column::AppId.eq(app))
+/// One page of the categories of an app.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_categories(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    page: &PageRequest<CategorySort>,
+) -> Result<Page<Category>> {
+    let rows = Entity::find().filter(Column::AppId.eq(app));
+    Ok(list(db, rows, page).await?.map(category_of))
+}
+
+impl SortBy<Entity> for CategorySort {
+    const ID: Column = Column::Id;
+
+    fn column(self) -> Column {
+        match self {
+            Self::CreatedAt => Column::CreatedAt,
+            Self::UpdatedAt => Column::UpdatedAt,
+            Self::Name => Column::Name,
+        }
+    }
 }
 
 /// That no such category exists.
@@ -150,9 +171,7 @@ fn with_id(app: AppId, id: CategoryId) -> Select<Entity> {
     Entity::find().filter(Column::AppId.eq(app)).filter(Column::Id.eq(id))
 }
 
-/// A category as its row says.
-#[must_use]
-pub fn category_of(row: Model) -> Category {
+fn category_of(row: Model) -> Category {
     Category {
         id: row.id,
         name: Name::stored(row.name),

@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 
-use sea_orm::sea_query::{LikeExpr, OnConflict};
+use sea_orm::sea_query::{CaseStatement, Expr, LikeExpr, OnConflict};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QueryOrder,
     QuerySelect, Select, Set,
 };
 
 use super::entity::channel::{ActiveModel, Column, Entity, Model};
+use super::list::{SortBy, list};
 use super::value::Json;
-use crate::model::channel::{Channel, ChannelType};
+use crate::model::channel::{Channel, ChannelSort, ChannelType};
 use crate::model::id::{AppId, ChannelId};
 use crate::model::name::Name;
+use crate::model::page::{Page, PageRequest, SortValue};
 use crate::model::slug::{Reference, Slug};
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result};
@@ -121,9 +123,27 @@ pub async fn count_channels(db: &impl ConnectionTrait, app: AppId) -> Result<Has
     counts.collect()
 }
 
-/// The channels of an app, those whose name or slug contains a text if one is given.
-#[must_use]
-pub fn matching_channels(app: AppId, search: Option<&str>) -> Select<Entity> {
+/// One page of the channels of an app, of those whose name or slug contains a text if one is given.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_channels(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    search: Option<&str>,
+    page: &PageRequest<ChannelSort>,
+) -> Result<Page<Channel>> {
+    let page = list(db, matching(app, search), page).await?;
+    let rows = page.rows.into_iter().map(channel_of).collect::<Result<_>>()?;
+    Ok(Page {
+        rows,
+        next: page.next,
+        previous: page.previous,
+        total: page.total,
+    })
+}
+
+fn matching(app: AppId, search: Option<&str>) -> Select<Entity> {
     let rows = Entity::find().filter(Column::AppId.eq(app));
     match search {
         Some(text) => rows.filter(
@@ -147,6 +167,45 @@ pub fn containing(text: &str) -> LikeExpr {
     }
     pattern.push('%');
     LikeExpr::new(pattern).escape('\\')
+}
+
+impl SortBy<Entity> for ChannelSort {
+    const ID: Column = Column::Id;
+
+    fn column(self) -> Column {
+        match self {
+            Self::CreatedAt => Column::CreatedAt,
+            Self::UpdatedAt => Column::UpdatedAt,
+            Self::ChannelType => Column::Type,
+        }
+    }
+
+    fn expr(self) -> Expr {
+        match self {
+            Self::CreatedAt | Self::UpdatedAt => Expr::col(self.column()),
+            // By word and not by number, so that the order stays when types are added. No COLLATE: the words differ in
+            // their first letters, which every collation puts in one order.
+            Self::ChannelType => {
+                let words = ChannelType::ALL
+                    .into_iter()
+                    .fold(CaseStatement::new(), |case, channel_type| {
+                        case.case(
+                            Column::Type.eq(type_number(channel_type)),
+                            Expr::val(channel_type.as_str()),
+                        )
+                    });
+                words.finally(Expr::val("")).into()
+            }
+        }
+    }
+
+    fn value(self, row: &Model) -> Option<SortValue> {
+        match self {
+            Self::CreatedAt => Some(SortValue::Time(row.created_at)),
+            Self::UpdatedAt => Some(SortValue::Time(row.updated_at)),
+            Self::ChannelType => Some(SortValue::Text(type_of(row.r#type).ok()?.to_string())),
+        }
+    }
 }
 
 /// What a send needs to know of a channel.
@@ -236,11 +295,7 @@ fn named(app: AppId, reference: &Reference<ChannelId>) -> Select<Entity> {
     }
 }
 
-/// A channel as its row says.
-///
-/// # Errors
-/// Internal, when the row holds what this build does not know.
-pub fn channel_of(row: Model) -> Result<Channel> {
+fn channel_of(row: Model) -> Result<Channel> {
     Ok(Channel {
         id: row.id,
         slug: Slug::stored(row.slug),

@@ -11,11 +11,15 @@ use sea_orm::{
 use super::channel::containing;
 use super::entity::template::{ActiveModel, Column, Entity, Model};
 use super::entity::{category, template_version as version};
+use super::list::{SortBy, list};
 use super::value::Json;
 use crate::model::id::{AppId, CategoryId, TemplateId, TemplateVersionId};
 use crate::model::name::Name;
+use crate::model::page::{Page, PageRequest};
 use crate::model::slug::{Reference, Slug};
-use crate::model::template::{CategoryName, Content, Template, TemplateFilter, TemplateStatus, TemplateVersion};
+use crate::model::template::{
+    CategoryName, Content, Template, TemplateFilter, TemplateSort, TemplateStatus, TemplateVersion,
+};
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Timestamp};
 
@@ -258,9 +262,39 @@ pub async fn list_taken(db: &impl ConnectionTrait, app: AppId, candidates: &[Slu
     Ok(taken.into_tuple().all(db).await?)
 }
 
-/// The templates of an app that a list asks for.
-#[must_use]
-pub fn matching_templates(app: AppId, filter: &TemplateFilter) -> Select<Entity> {
+/// One page of the templates of an app that a filter lets through.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_templates(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    filter: &TemplateFilter,
+    page: &PageRequest<TemplateSort>,
+) -> Result<Page<Template>> {
+    let page = list(db, matching(app, filter), page).await?;
+    let rows = assemble(db, app, page.rows).await?;
+    Ok(Page {
+        rows,
+        next: page.next,
+        previous: page.previous,
+        total: page.total,
+    })
+}
+
+impl SortBy<Entity> for TemplateSort {
+    const ID: Column = Column::Id;
+
+    fn column(self) -> Column {
+        match self {
+            Self::CreatedAt => Column::CreatedAt,
+            Self::UpdatedAt => Column::UpdatedAt,
+            Self::Name => Column::Name,
+        }
+    }
+}
+
+fn matching(app: AppId, filter: &TemplateFilter) -> Select<Entity> {
     let mut rows = Entity::find().filter(Column::AppId.eq(app));
     rows = match filter.status {
         Some(status) => rows.filter(Column::Status.eq(status_number(status))),
@@ -280,10 +314,7 @@ pub fn matching_templates(app: AppId, filter: &TemplateFilter) -> Select<Entity>
 ///
 /// The rows come first: outside a transaction what is read afterwards can only be newer than they are, so that an etag is
 /// never newer than what stands beside it.
-///
-/// # Errors
-/// Those of the database, and internal when a row holds what this build does not know.
-pub async fn assemble(db: &impl ConnectionTrait, app: AppId, rows: Vec<Model>) -> Result<Vec<Template>> {
+async fn assemble(db: &impl ConnectionTrait, app: AppId, rows: Vec<Model>) -> Result<Vec<Template>> {
     let mut versions = current_versions(db, app, &rows).await?;
     let names = category_names(db, app, &rows).await?;
     let templates = rows.into_iter().map(|row| {

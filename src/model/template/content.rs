@@ -16,19 +16,29 @@ const CARD_VERSION: &str = "1.0";
 /// # Errors
 /// Invalid, with every violation; a conflict when a channel type stands in `channels` twice.
 pub fn check(channels: Option<&[RequestedChannel]>, schema: Option<&[VariableDefinition]>) -> Result<()> {
+    let mut violations = check_cards(channels.unwrap_or_default());
+    violations.extend(variable::check_schema(schema.unwrap_or_default(), "variableSchema"));
+    if channels.is_some_and(<[_]>::is_empty) {
+        violations.push(Violation::new("channels", "must hold at least one element"));
+    }
+    if !violations.is_empty() {
+        return Err(Error::invalid(violations));
+    }
+    check_types(channels.unwrap_or_default())
+}
+
+/// What is wrong with the documents of in-app channels.
+#[must_use]
+pub fn check_cards(channels: &[RequestedChannel]) -> Vec<Violation> {
     let mut violations = Vec::new();
-    for (index, channel) in channels.unwrap_or_default().iter().enumerate() {
+    for (index, channel) in channels.iter().enumerate() {
         if let (ChannelType::InApp, DataType::UiTemplate, Some(content)) =
             (channel.channel_type, channel.data_type, &channel.content)
         {
             check_card(content, &format!("channels[{index}].content"), &mut violations);
         }
     }
-    violations.extend(variable::check_schema(schema.unwrap_or_default(), "variableSchema"));
-    if !violations.is_empty() {
-        return Err(Error::invalid(violations));
-    }
-    check_types(channels.unwrap_or_default())
+    violations
 }
 
 /// The card of an in-app channel that came without content: it shows the name of the template.

@@ -1,0 +1,361 @@
+//! What may happen to templates: what they may refer to, how their status moves, and when an edit opens a version. Nothing
+//! here renders or sends.
+
+use super::{Acting, Service, Written, user};
+use crate::model::channel::{ChannelType, JsonObject};
+use crate::model::id::{AppId, ChannelId, TemplateId};
+use crate::model::name::Name;
+use crate::model::page::{Page, PageRequest};
+use crate::model::slug::{Reference, Slug};
+use crate::model::template::{
+    CategoryName, ChannelInstance, Content, DataType, NewTemplate, RequestedChannel, SLUG_PREFIX, Sendable,
+    SendableChannel, Template, TemplateChannel, TemplateFilter, TemplatePatch, TemplateSort, TemplateStatus,
+    TemplateVersion, content,
+};
+use crate::model::version::Version;
+use crate::model::{Error, Reason, Result, Timestamp, Violation};
+use crate::store::{Tx, category as categories, channel as channels, template as store};
+
+/// Versions that are shown of a template at most, the newest.
+const VERSIONS_MAX: u64 = 100;
+
+/// Creates a template with its version 1.
+///
+/// # Errors
+/// [`Reason::TemplateAlreadyExists`] when the slug is taken; [`Reason::CategoryNotFound`] and
+/// [`Reason::ChannelNotFound`] when it refers to what does not exist; a conflict or invalid when its content breaks the
+/// rules.
+pub async fn create(service: &Service, acting: &Acting, new: NewTemplate) -> Result<Written<Template>> {
+    let (app, now) = (acting.app()?, acting.now);
+    content::check(Some(&new.channels), Some(&new.variable_schema))?;
+    service
+        .write(acting, move |tx| {
+            let new = new.clone();
+            Box::pin(async move { insert(tx, app, new, now).await })
+        })
+        .await
+}
+
+/// Lists the templates of the app.
+///
+/// # Errors
+/// [`Reason::UserNotFound`] when the user acted for is missing.
+pub async fn list(
+    service: &Service,
+    acting: &Acting,
+    filter: &TemplateFilter,
+    page: &PageRequest<TemplateSort>,
+) -> Result<Page<Template>> {
+    let app = user::app_read_for(service, acting).await?;
+    store::list_templates(service.store.read(), app, filter, page).await
+}
+
+/// The template that a reference names, with its versions, the newest first.
+///
+/// # Errors
+/// [`Reason::TemplateNotFound`]; [`Reason::UserNotFound`] when the user acted for is missing.
+pub async fn get(
+    service: &Service,
+    acting: &Acting,
+    template: &Reference<TemplateId>,
+) -> Result<(Template, Vec<TemplateVersion>)> {
+    let (app, db) = (user::app_read_for(service, acting).await?, service.store.read());
+    let template = store::get_template(db, app, template).await?;
+    let versions = store::list_versions(db, app, template.id, VERSIONS_MAX).await?;
+    Ok((template, versions))
+}
+
+/// Changes a template; a change of its content goes into its current version or opens the next one.
+///
+/// # Errors
+/// [`Reason::TemplateNotFound`]; [`Reason::PreconditionFailed`] when `etag` is not the current one;
+/// [`Reason::InvalidState`] when the status may not follow; those of [`create`].
+pub async fn update(
+    service: &Service,
+    acting: &Acting,
+    template: Reference<TemplateId>,
+    patch: TemplatePatch,
+    etag: Option<String>,
+) -> Result<Written<Template>> {
+    let (app, now) = (acting.app()?, acting.now);
+    content::check(patch.channels.as_deref(), patch.variable_schema.as_deref())?;
+    service
+        .write(acting, move |tx| {
+            let (template, patch, etag) = (template.clone(), patch.clone(), etag.clone());
+            Box::pin(async move {
+                let template = store::get_template_locked(tx, app, &template).await?;
+                template.version.check(etag.as_deref())?;
+                let changed = patched(tx, app, &template, patch, now).await?;
+                record(tx, app, &template, changed, now).await
+            })
+        })
+        .await
+}
+
+/// Opens the next version of a template with the same content; the one before it never changes again.
+///
+/// # Errors
+/// [`Reason::TemplateNotFound`].
+pub async fn create_version(
+    service: &Service,
+    acting: &Acting,
+    template: Reference<TemplateId>,
+) -> Result<Written<TemplateVersion>> {
+    let (app, now) = (acting.app()?, acting.now);
+    service
+        .write(acting, move |tx| {
+            let template = template.clone();
+            Box::pin(async move {
+                let template = store::get_template_locked(tx, app, &template).await?;
+                let number = template.current.number.saturating_add(1);
+                let content = template.current.content.clone();
+                let changed = Template {
+                    current: TemplateVersion::open(number, content, template.status, now),
+                    ..template.clone()
+                };
+                Ok(record(tx, app, &template, changed, now).await?.current)
+            })
+        })
+        .await
+}
+
+/// Everything a send copies from a template: from its current version, or from the one with this number. The version is
+/// marked as used, in the same transaction.
+///
+/// # Errors
+/// [`Reason::TemplateNotFound`]; [`Reason::TemplateNotApproved`] when the template or the version is not approved;
+/// invalid when it has no such version.
+pub async fn load_for_send(
+    tx: &Tx,
+    app: AppId,
+    template: &Reference<TemplateId>,
+    version: Option<u32>,
+    now: Timestamp,
+) -> Result<Sendable> {
+    let template = store::get_template(tx, app, template).await?;
+    if template.status != TemplateStatus::Approved {
+        return Err(not_approved(&template, template.status));
+    }
+    let newest = template.current.number;
+    let sent = match version {
+        Some(number) if number != newest => store::find_version(tx, app, template.id, number)
+            .await?
+            .ok_or_else(|| no_such_version(number, newest))?,
+        Some(_) | None => template.current.clone(),
+    };
+    if sent.approved_at.is_none() {
+        return Err(not_approved(&template, TemplateStatus::Draft));
+    }
+    if sent.used_at.is_none() {
+        store::record_use(tx, app, sent.id, now).await?;
+    }
+    Ok(Sendable {
+        template_id: template.id,
+        name: template.name,
+        category: template.category,
+        label: template.label,
+        alternative_text: template.alternative_text,
+        tags: template.tags,
+        version_id: sent.id,
+        version: sent.number,
+        variable_schema: sent.content.variable_schema,
+        channels: with_instances(tx, app, sent.content.channels).await?,
+    })
+}
+
+async fn insert(tx: &Tx, app: AppId, new: NewTemplate, now: Timestamp) -> Result<Template> {
+    let content = Content {
+        channels: found(tx, app, new.channels, &new.name).await?,
+        variable_schema: new.variable_schema,
+    };
+    let chosen = new.slug.is_some();
+    let made = || Slug::from_name(SLUG_PREFIX, new.name.as_str());
+    let template = Template {
+        id: TemplateId::new(now),
+        slug: new.slug.clone().unwrap_or_else(made),
+        name: new.name.clone(),
+        category: category(tx, app, new.category.as_deref()).await?,
+        label: new.label,
+        alternative_text: new.alternative_text,
+        tags: new.tags,
+        status: new.status,
+        config: new.config,
+        current: TemplateVersion::open(1, content, new.status, now),
+        created_at: now,
+        updated_at: now,
+        version: Version::FIRST,
+    };
+    if chosen {
+        return match store::insert_template(tx, app, &template).await? {
+            true => Ok(template),
+            false => Err(already_exists(&template.slug)),
+        };
+    }
+    insert_under_free_slug(tx, app, template).await
+}
+
+async fn insert_under_free_slug(tx: &Tx, app: AppId, mut template: Template) -> Result<Template> {
+    let made = template.slug.clone();
+    for round in 0..Slug::ROUNDS_MAX {
+        let candidates = made.candidates(round);
+        let taken = store::list_taken(tx, app, &candidates).await?;
+        for slug in candidates
+            .into_iter()
+            .filter(|slug| !taken.iter().any(|taken| taken == slug.as_str()))
+        {
+            template.slug = slug;
+            if store::insert_template(tx, app, &template).await? {
+                return Ok(template);
+            }
+        }
+    }
+    Err(already_exists(&made))
+}
+
+/// The template as a patch wants it, with the version that its content leads to.
+async fn patched(tx: &Tx, app: AppId, template: &Template, patch: TemplatePatch, now: Timestamp) -> Result<Template> {
+    if let Some(slug) = patch.slug.filter(|slug| slug != template.slug.as_str()) {
+        let rule = format!("must not change, and is {:?}", template.slug.as_str());
+        return Err(Error::invalid(vec![Violation::new("templateId", rule).received(slug)]));
+    }
+    let mut changed = template.clone();
+    changed.status = template.status.move_to(patch.status.unwrap_or(template.status))?;
+    changed.name = patch.name.unwrap_or(changed.name);
+    changed.label = patch.label.unwrap_or(changed.label);
+    changed.alternative_text = patch.alternative_text.unwrap_or(changed.alternative_text);
+    changed.tags = patch.tags.unwrap_or(changed.tags);
+    changed.config = patch.config.unwrap_or(changed.config);
+    if let Some(named) = patch.category {
+        changed.category = category(tx, app, named.as_deref()).await?;
+    }
+    let mut content = template.current.content.clone();
+    if let Some(requested) = patch.channels {
+        content.channels = found(tx, app, requested, &changed.name).await?;
+    }
+    content.variable_schema = patch.variable_schema.unwrap_or(content.variable_schema);
+    changed.current = template.current.edited(content, changed.status, now);
+    Ok(changed)
+}
+
+/// Writes a change down; the template was locked when it was read.
+async fn record(tx: &Tx, app: AppId, read: &Template, changed: Template, now: Timestamp) -> Result<Template> {
+    let changed = Template {
+        updated_at: now,
+        version: read.version.next(),
+        ..changed
+    };
+    if changed.current.id != read.current.id {
+        store::insert_version(tx, app, changed.id, &changed.current).await?;
+    } else if changed.current != read.current {
+        store::update_version(tx, app, &changed.current).await?;
+    }
+    super::unchanged_since(store::update_template(tx, app, &changed, read.version).await?)?;
+    Ok(changed)
+}
+
+async fn category(tx: &Tx, app: AppId, named: Option<&str>) -> Result<Option<CategoryName>> {
+    let Some(named) = named else { return Ok(None) };
+    let found = categories::find_category_locked(tx, app, named).await?;
+    let Some(category) = found else {
+        let violation = Violation::new(
+            "templateCategory",
+            "must be the name or the id of a category of the app",
+        );
+        return Err(
+            Error::violated(Reason::CategoryNotFound, vec![violation.received(named)]).with("categoryId", named),
+        );
+    };
+    Ok(Some(CategoryName {
+        id: category.id,
+        name: category.name,
+    }))
+}
+
+/// The requested content with the channels that it names, each of which has to exist and be of the content's type.
+async fn found(tx: &Tx, app: AppId, requested: Vec<RequestedChannel>, name: &Name) -> Result<Vec<TemplateChannel>> {
+    let (mut found, mut missing, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, requested) in requested.into_iter().enumerate() {
+        let field = format!("channels[{index}].channelId");
+        let channel = match &requested.channel_id {
+            None => None,
+            Some(reference) => match channels::find_channel(tx, app, reference).await? {
+                None => {
+                    missing.push(Violation::new(field, "must be a channel of the app").received(reference));
+                    None
+                }
+                Some(channel) if channel.channel_type != requested.channel_type => {
+                    let rule = format!(
+                        "must be a channel of type {}, but is {}",
+                        requested.channel_type, channel.channel_type
+                    );
+                    wrong.push(Violation::new(field, rule).received(reference));
+                    None
+                }
+                Some(channel) => Some(channel.id),
+            },
+        };
+        found.push(completed(requested.through(channel), name));
+    }
+    if let Some(first) = missing.first().and_then(|violation| violation.received.clone()) {
+        return Err(Error::violated(Reason::ChannelNotFound, missing).with("channelId", first));
+    }
+    if wrong.is_empty() {
+        Ok(found)
+    } else {
+        Err(Error::invalid(wrong))
+    }
+}
+
+/// Gives in-app content that came without a document the one that shows the template's name.
+fn completed(channel: TemplateChannel, name: &Name) -> TemplateChannel {
+    let missing = channel.content.is_none() && channel.channel_type == ChannelType::InApp;
+    let content = match channel.data_type {
+        _ if !missing => channel.content,
+        DataType::UiTemplate => Some(content::default_card(name.as_str())),
+        DataType::DataTemplate => Some(JsonObject::new()),
+    };
+    TemplateChannel { content, ..channel }
+}
+
+async fn with_instances(tx: &Tx, app: AppId, contents: Vec<TemplateChannel>) -> Result<Vec<SendableChannel>> {
+    let types: Vec<_> = contents.iter().map(|content| content.channel_type).collect();
+    let switches = channels::list_switches(tx, app, &types).await?;
+    let instance = |channel_type: ChannelType, wanted: Option<ChannelId>| {
+        let of_type = || switches.iter().filter(|switch| switch.channel_type == channel_type);
+        let chosen = match wanted {
+            Some(id) => of_type().find(|switch| switch.id == id),
+            // They come oldest first. One that is off stands in when none is on, so that the skip names it.
+            None => of_type().find(|switch| switch.enabled).or_else(|| of_type().next()),
+        };
+        chosen.map(|switch| ChannelInstance {
+            id: switch.id,
+            enabled: switch.enabled,
+        })
+    };
+    let sendable = contents.into_iter().map(|content| SendableChannel {
+        instance: instance(content.channel_type, content.channel_id),
+        content,
+    });
+    Ok(sendable.collect())
+}
+
+fn not_approved(template: &Template, status: TemplateStatus) -> Error {
+    let message = format!(
+        "template {} is {}, and only approved ones can be sent",
+        template.id,
+        status.as_str()
+    );
+    Error::new(Reason::TemplateNotApproved, message)
+        .with("templateId", template.id)
+        .with("status", status.as_str())
+}
+
+fn no_such_version(number: u32, newest: u32) -> Error {
+    let rule = format!("must be a version of the template, which has 1 to {newest}");
+    Error::invalid(vec![Violation::new("templateVersion", rule).received(number)])
+}
+
+fn already_exists(slug: &Slug) -> Error {
+    let message = format!("a template with templateId {:?} exists in this app", slug.as_str());
+    Error::new(Reason::TemplateAlreadyExists, message).with("templateId", slug)
+}
