@@ -1,6 +1,7 @@
 //! Behavior of the whole service, through its public doors and on both databases.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod catalog;
 mod contract;
 mod edge;
 mod identity;
