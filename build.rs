@@ -1,27 +1,58 @@
 //! Turns the contract in `proto/` into code: messages, doors for gRPC and REST, tables and the OpenAPI document.
 
+#[path = "build/bounds.rs"]
+mod bounds;
+#[path = "build/checks.rs"]
+mod checks;
+#[path = "build/contract.rs"]
+mod contract;
+#[path = "build/fields.rs"]
+mod fields;
+#[path = "build/generate.rs"]
+mod generate;
+#[path = "build/laws.rs"]
+mod laws;
+#[path = "build/messages.rs"]
+mod messages;
+#[path = "build/reach.rs"]
+mod reach;
 #[path = "build/reasons.rs"]
 mod reasons;
+#[path = "build/services.rs"]
+mod services;
+#[path = "build/table.rs"]
+mod table;
+#[path = "src/api/rest/template.rs"]
+mod template;
+#[path = "build/writes.rs"]
+mod writes;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
+
+use contract::Package;
+
+/// Where the package lies that proves the generator; it is no part of the contract.
+const TEST_PROTO: &str = "tests/proto";
 
 #[expect(
     clippy::disallowed_methods,
     reason = "cargo speaks to a build script through the environment"
 )]
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=proto");
-    println!("cargo:rerun-if-changed=build");
+    for input in ["proto", "build", "src/api/rest/template.rs", TEST_PROTO] {
+        println!("cargo:rerun-if-changed={input}");
+    }
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    let pool = {
-        let mut compiler = protox::Compiler::new(["proto"])?;
-        compiler.include_imports(true).include_source_info(true);
-        compiler.open_file("campanile/options/v1/error_reason.proto")?;
-        let bytes = compiler.encode_file_descriptor_set();
-        prost_reflect::DescriptorPool::decode(bytes.as_slice())?
-    };
-    fs::write(out.join("reason.rs"), reasons::generate(&pool)?)?;
+    let contract = Package::load("campanile.v1", "crate", "crate::pb::campanile::v1", &["proto"])?;
+    fs::write(out.join("reason.rs"), reasons::generate(&contract.pool)?)?;
+    generate::package(&contract, &out, "", &[])?;
+    if Path::new(TEST_PROTO).exists() {
+        let roots = ["proto", TEST_PROTO];
+        let test = Package::load("campanile.test.v1", "campanile", "super::pb", &roots)?;
+        let elsewhere = [(".campanile.v1", "::campanile::pb::campanile::v1")];
+        generate::package(&test, &out, "test_", &elsewhere)?;
+    }
     Ok(())
 }

@@ -2,7 +2,9 @@
 //! rule of the product and no SQL is.
 
 pub mod call;
+pub mod check;
 pub mod convert;
+pub mod doors;
 pub mod edge;
 pub mod field;
 pub mod method;

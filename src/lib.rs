@@ -4,5 +4,6 @@ pub mod api;
 pub mod config;
 pub mod domain;
 pub mod model;
+pub mod pb;
 pub mod store;
 pub mod telemetry;

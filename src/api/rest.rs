@@ -3,8 +3,15 @@
 
 pub mod dialect;
 pub mod error;
+pub mod free;
+pub mod json;
+pub mod kind;
+mod number;
+pub mod query;
+pub mod read;
 pub mod router;
-pub mod template;
+mod template;
+pub mod writer;
 
 pub use axum::body::Body;
 pub use dialect::Dialect;

@@ -3,7 +3,7 @@
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Segment {
+pub(crate) enum Segment {
     /// Exactly this text.
     Literal(String),
     /// `*`: any one segment that is not empty.
@@ -14,24 +14,24 @@ pub enum Segment {
 
 /// A variable and the segments it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Variable {
+pub(crate) struct Variable {
     /// The request's field, as a path of proto names such as `user.uid`.
-    pub field: String,
+    pub(crate) field: String,
     /// The first segment.
-    pub start: usize,
+    pub(crate) start: usize,
     /// One past the last.
-    pub end: usize,
+    pub(crate) end: usize,
 }
 
 /// A template in parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template {
+pub(crate) struct Template {
     /// The steps from the root.
-    pub segments: Vec<Segment>,
+    pub(crate) segments: Vec<Segment>,
     /// The variables, from left to right.
-    pub variables: Vec<Variable>,
+    pub(crate) variables: Vec<Variable>,
     /// The custom verb behind the last segment's colon.
-    pub verb: Option<String>,
+    pub(crate) verb: Option<String>,
 }
 
 impl Template {
@@ -39,7 +39,7 @@ impl Template {
     ///
     /// # Errors
     /// What is wrong with the template.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let fault = |why: &str| Err(format!("path template {text}: {why}"));
         let Some(path) = text.strip_prefix('/') else {
             return fault("must begin with a slash");
@@ -76,25 +76,6 @@ impl Template {
             return fault("has segments after **");
         }
         Ok(template)
-    }
-
-    /// What decides which requests match: the template without the names of its variables.
-    #[must_use]
-    pub fn shape(&self) -> String {
-        let mut shape = String::new();
-        for segment in &self.segments {
-            shape.push('/');
-            shape.push_str(match segment {
-                Segment::Literal(text) => text,
-                Segment::One => "*",
-                Segment::Rest => "**",
-            });
-        }
-        if let Some(verb) = &self.verb {
-            shape.push(':');
-            shape.push_str(verb);
-        }
-        shape
     }
 }
 

@@ -1,0 +1,326 @@
+//! What is wrong with a request: all of it, with the path of each field. Filled by the JSON reader and by the bounds of
+//! the contract, which hold for both doors; nothing here stops at the first problem.
+
+pub mod rules;
+pub mod update;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::model::{Error, Violation};
+
+/// One step from a message to a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Field(&'static str),
+    /// A field whose value must not be repeated.
+    Secret(&'static str),
+    Index(usize),
+    Key(String),
+}
+
+/// The problems of one request, and the path of the value that is looked at.
+#[derive(Debug, Default)]
+pub struct Problems {
+    path: Vec<Step>,
+    found: Vec<Violation>,
+    more: usize,
+    /// The field that the body is, over REST: it is no part of paths then.
+    pub(super) body_field: Option<&'static str>,
+    /// Other names of root fields, in dialects that have them.
+    pub(super) names: &'static [(&'static str, &'static str)],
+    /// The fields that the body named at its root, by proto name, when that is what an update goes by.
+    pub(super) present: Option<Vec<&'static str>>,
+    /// The query parameters that were read.
+    pub(super) given: Vec<String>,
+}
+
+impl Problems {
+    /// Problems beyond this many are counted and no longer named.
+    pub const NAMED_MAX: usize = 100;
+
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The error that names all of them.
+    ///
+    /// # Errors
+    /// `ERR_BAD_REQUEST`, when there is any.
+    pub fn into_result(mut self) -> Result<(), Error> {
+        if self.found.is_empty() {
+            return Ok(());
+        }
+        if self.more > 0 {
+            let rule = format!("and {} more problems were found", self.more);
+            self.found.push(Violation::new("…", rule));
+        }
+        Err(Error::invalid(self.found))
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// Looks at a field meanwhile.
+    pub fn field<R>(&mut self, name: &'static str, look: impl FnOnce(&mut Self) -> R) -> R {
+        self.step(Step::Field(name), look)
+    }
+
+    /// Looks at a field meanwhile whose value must not be repeated.
+    pub fn secret<R>(&mut self, name: &'static str, look: impl FnOnce(&mut Self) -> R) -> R {
+        self.step(Step::Secret(name), look)
+    }
+
+    /// Looks at an element of a list meanwhile.
+    pub fn index<R>(&mut self, index: usize, look: impl FnOnce(&mut Self) -> R) -> R {
+        self.step(Step::Index(index), look)
+    }
+
+    /// Looks at the value under a key of a map meanwhile.
+    pub fn key<R>(&mut self, key: impl fmt::Display, look: impl FnOnce(&mut Self) -> R) -> R {
+        self.step(Step::Key(key.to_string()), look)
+    }
+
+    fn step<R>(&mut self, step: Step, look: impl FnOnce(&mut Self) -> R) -> R {
+        self.path.push(step);
+        let result = look(self);
+        self.path.pop();
+        result
+    }
+
+    /// How deep the value lies.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.path.len()
+    }
+
+    /// Whether the value is the body itself, whose keys are noted.
+    pub(super) fn is_body_root(&self) -> bool {
+        let root = match (self.body_field, self.path.as_slice()) {
+            (None, []) => true,
+            (Some(body), [Step::Field(first)]) => body == *first,
+            _ => false,
+        };
+        root && self.present.is_some()
+    }
+
+    /// The body has this key.
+    pub(super) fn note_present(&mut self, field: Option<&Field>) {
+        if let (Some(present), Some(field)) = (&mut self.present, field)
+            && !field.output_only
+        {
+            present.push(field.proto);
+        }
+    }
+
+    /// Notes that a query parameter was read; one that takes a single value is taken once.
+    pub(super) fn take_once(&mut self) -> bool {
+        let path = self.path();
+        let fresh = !self.given.contains(&path);
+        if fresh {
+            self.given.push(path);
+        } else {
+            self.violate("must not be given twice");
+        }
+        fresh
+    }
+
+    /// The value breaks a rule.
+    pub fn violate(&mut self, rule: impl Into<String>) {
+        self.record(rule.into(), None);
+    }
+
+    /// The value breaks a rule, and is shown unless it is secret.
+    pub fn refuse(&mut self, rule: impl Into<String>, received: impl fmt::Display) {
+        let secret = self.path.iter().any(|step| matches!(step, Step::Secret(_)));
+        self.record(rule.into(), (!secret).then(|| received.to_string()));
+    }
+
+    fn record(&mut self, rule: String, received: Option<String>) {
+        let field = self.path();
+        if self.is_known(&field) {
+            return;
+        }
+        if self.found.len() == Self::NAMED_MAX {
+            self.more += 1;
+            return;
+        }
+        let violation = Violation::new(field, rule);
+        self.found.push(match received {
+            Some(value) => violation.received(value),
+            None => violation,
+        });
+    }
+
+    /// A value that could not be read breaks no further rules, and neither do its parts.
+    fn is_known(&self, field: &str) -> bool {
+        let covers = |known: &str| {
+            field
+                .strip_prefix(known)
+                .is_some_and(|rest| known == "body" || rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        self.found.iter().any(|violation| covers(&violation.field))
+    }
+
+    /// The path of the value that is looked at.
+    #[must_use]
+    pub fn path(&self) -> String {
+        let mut steps = self.path.as_slice();
+        if let (Some(body), [Step::Field(first) | Step::Secret(first), rest @ ..]) = (self.body_field, steps)
+            && body == *first
+        {
+            steps = rest;
+        }
+        let mut path = String::new();
+        for (at, step) in steps.iter().enumerate() {
+            match step {
+                Step::Index(index) => path.push_str(&format!("[{index}]")),
+                Step::Field(name) | Step::Secret(name) => {
+                    let name = if at == 0 { self.outward(name) } else { name };
+                    push_name(&mut path, name);
+                }
+                Step::Key(key) => push_name(&mut path, &shortened(key)),
+            }
+        }
+        if path.is_empty() { "body".to_owned() } else { path }
+    }
+
+    fn outward(&self, name: &'static str) -> &'static str {
+        let other = self.names.iter().find(|(own, _)| *own == name);
+        other.map_or(name, |(_, outward)| *outward)
+    }
+}
+
+/// Keys come from the caller and may be of any length.
+fn shortened(key: &str) -> Cow<'_, str> {
+    match key.char_indices().nth(Violation::RECEIVED_MAX) {
+        Some((end, _)) => Cow::Owned(format!("{}…", key.split_at(end).0)),
+        None => Cow::Borrowed(key),
+    }
+}
+
+fn push_name(path: &mut String, name: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(name);
+}
+
+/// A message that may be sent to the service.
+pub trait Checked: Default {
+    /// Its fields, in the order of the contract.
+    const FIELDS: &'static [Field];
+
+    /// Checks one field against its bounds, and everything in it.
+    fn check_field(&self, field: usize, problems: &mut Problems);
+
+    /// Checks all fields.
+    fn check(&self, problems: &mut Problems) {
+        for field in 0..Self::FIELDS.len() {
+            self.check_field(field, problems);
+        }
+        self.check_groups(problems);
+    }
+
+    /// Checks rules about several fields.
+    fn check_groups(&self, _: &mut Problems) {}
+
+    /// Forgets what only the service may set, here and in everything in it.
+    fn forget_output(&mut self) {}
+
+    /// Whether a field holds something.
+    fn holds(&self, _field: usize) -> bool {
+        false
+    }
+
+    /// Makes the message what handlers see: without output-only values, with its update mask settled, checked.
+    fn prepare(&mut self, problems: &mut Problems) {
+        self.forget_output();
+        self.check(problems);
+    }
+}
+
+/// What the tables know about a field.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its name in JSON and in paths.
+    pub json: &'static str,
+    /// Its name in the contract.
+    pub proto: &'static str,
+    /// Whether only the service may set it: it is ignored on input.
+    pub output_only: bool,
+    /// Whether its value must not be repeated.
+    pub secret: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_fields_elements_and_keys() {
+        let mut problems = Problems::new();
+        problems.field("channels", |p| {
+            p.index(2, |p| p.field("content", |p| p.violate("is required")))
+        });
+        problems.field("variables", |p| p.key("ada", |p| p.refuse("must be a string", 5)));
+        let error = problems.into_result().unwrap_err();
+        let found: Vec<_> = error
+            .violations()
+            .iter()
+            .map(|v| (v.field.as_str(), v.problem()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("channels[2].content", "is required".to_owned()),
+                ("variables.ada", "must be a string, received \"5\"".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_body_field_is_no_part_of_paths() {
+        let mut problems = Problems {
+            body_field: Some("item"),
+            ..Problems::default()
+        };
+        problems.field("item", |p| p.field("name", |p| p.violate("is required")));
+        problems.field("shelfId", |p| p.violate("is required"));
+        problems.field("item", |p| p.violate("is required"));
+        let error = problems.into_result().unwrap_err();
+        let found: Vec<_> = error.violations().iter().map(|v| v.field.as_str()).collect();
+        assert_eq!(found, ["name", "shelfId", "body"]);
+    }
+
+    #[test]
+    fn a_part_of_what_could_not_be_read_is_not_named_again() {
+        let mut problems = Problems::new();
+        problems.field("part", |p| p.refuse("must be an object", 5));
+        problems.field("part", |p| p.field("name", |p| p.violate("is required")));
+        problems.field("partner", |p| p.violate("is required"));
+        let error = problems.into_result().unwrap_err();
+        assert_eq!(error.violations().len(), 2);
+    }
+
+    #[test]
+    fn secrets_are_not_repeated_and_problems_have_a_limit() {
+        let mut problems = Problems::new();
+        problems.secret("key", |p| p.refuse("must be shorter", "hunter2"));
+        for at in 0..200 {
+            problems.field("list", |p| p.index(at, |p| p.violate("is wrong")));
+        }
+        let error = problems.into_result().unwrap_err();
+        assert_eq!(error.violations().len(), Problems::NAMED_MAX + 1);
+        assert_eq!(error.violations()[0].received, None);
+        assert_eq!(
+            error.violations().last().unwrap().rule,
+            "and 101 more problems were found"
+        );
+    }
+}
