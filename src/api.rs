@@ -11,6 +11,7 @@ pub mod method;
 pub mod ops;
 pub mod rest;
 pub mod server;
+pub mod start;
 pub mod status;
 
 use crate::domain::Service;

@@ -206,11 +206,11 @@ impl Inner {
         };
         let admitted = self.admit(target, (head, body), &arrival, (&speech, &mut trail));
         let outcome = AssertUnwindSafe(admitted).catch_unwind().instrument(span.clone()).await;
-        let mut response = match outcome {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => speech.refuse(error),
-            Err(panic) => speech.refuse(observe::panicked(panic.as_ref())),
-        };
+        let outcome = outcome.unwrap_or_else(|panic| Err(observe::panicked(panic.as_ref())));
+        let mut response = outcome.unwrap_or_else(|error| {
+            span.in_scope(|| observe::log_fault(&error));
+            speech.refuse(error)
+        });
         if let Some(allowance) = trail.allowance {
             allowance.write(response.headers_mut());
         }

@@ -5,6 +5,7 @@ mod catalog;
 mod contract;
 mod edge;
 mod identity;
+mod process;
 mod store;
 mod support;
 mod tidy;

@@ -69,7 +69,6 @@ impl Observation<'_> {
         if let Some(error) = failure {
             let labels = [("rpc", self.rpc), ("door", door), ("reason", error.reason().word())];
             self.meter.counter(Metric::Errors, &labels).increment(1);
-            log_fault(error);
         }
         tracing::info!(
             app.id = self.app.map(tracing::field::display),
@@ -81,8 +80,9 @@ impl Observation<'_> {
     }
 }
 
-/// A fault of the service is logged with everything that caused it; a refusal is not a fault.
-fn log_fault(error: &Error) {
+/// Logs a fault that a layer met, with everything that caused it; the doors log those of the handlers, and a refusal is
+/// not a fault.
+pub(crate) fn log_fault(error: &Error) {
     let chain = || {
         let mut causes = Vec::new();
         let mut cause = StdError::source(error);

@@ -1,0 +1,103 @@
+//! `campanile serve`: opens things in order, says where it listens, and drains when it is told to stop.
+
+use std::process;
+
+use campanile::api::server::{Ended, Server};
+use campanile::api::start;
+use campanile::config::Config;
+use campanile::domain::{self, Service};
+use campanile::telemetry::Meter;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Fault, open};
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) async fn serve(config: Config) -> Result<(), Fault> {
+    let signals = Signals::listen()?;
+    let service = open(&config).await?;
+    bootstrap(&service, &config).await?;
+    let server = bind(&config).await?;
+    let stop = CancellationToken::new();
+    let meter = Meter::new();
+    let edge = start::edge(&service, &config.edge(), (meter.clone(), stop.clone()))?;
+    announce(&server, &config)?;
+    let ended = {
+        let run = server.run(edge, meter, stop.clone());
+        tokio::pin!(run);
+        tokio::select! {
+            ended = run.as_mut() => ended,
+            () = signals.stop(stop) => run.await,
+        }
+    };
+    service.close().await;
+    match ended {
+        Ended::Drained => tracing::info!("stopped, every call was answered"),
+        Ended::Cut(connections) => tracing::warn!(connections, "stopped, the time for draining was over"),
+    }
+    Ok(())
+}
+
+async fn bootstrap(service: &Service, config: &Config) -> Result<(), Fault> {
+    let Some(bootstrap) = &config.credentials.bootstrap else {
+        return Ok(());
+    };
+    let fault = |rule| Fault::Usage(format!("bootstrap_app or bootstrap_key {rule}"));
+    let app = bootstrap.app.parse().map_err(fault)?;
+    let key = bootstrap.key.reveal().parse().map_err(fault)?;
+    Ok(domain::app::ensure_bootstrap(service, app, key).await?)
+}
+
+async fn bind(config: &Config) -> Result<Server, Fault> {
+    let server = Server::bind(config.server.clone()).await;
+    server.map_err(|fault| Fault::System(format!("{} cannot be listened on", config.server.listen), fault))
+}
+
+fn announce(server: &Server, config: &Config) -> Result<(), Fault> {
+    let address = server.address();
+    let address = address.map_err(|fault| Fault::System("the listening address is unknown".to_owned(), fault))?;
+    tracing::info!(
+        url = %format_args!("http://{address}"),
+        docs = %format_args!("http://{address}/docs"),
+        database = config.database.shown(),
+        version = env!("CARGO_PKG_VERSION"),
+        "listening for gRPC, gRPC-Web and REST"
+    );
+    Ok(())
+}
+
+/// The signals that end a server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Listens before anything else is started, so that no signal is lost.
+    fn listen() -> Result<Self, Fault> {
+        let listen = |kind| signal(kind).map_err(|fault| Fault::System("signals cannot be heard".to_owned(), fault));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Cancels `stop` at the first signal, and lets a second one exit at once.
+    async fn stop(mut self, stop: CancellationToken) {
+        self.heard().await;
+        tracing::info!("stopping, calls in flight may finish; a second signal exits at once");
+        stop.cancel();
+        let tasks = tokio_util::task::TaskTracker::new();
+        tasks.spawn(async move {
+            self.heard().await;
+            process::exit(1);
+        });
+    }
+
+    async fn heard(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

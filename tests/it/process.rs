@@ -1,0 +1,215 @@
+//! The binary itself: its commands, exit codes, signals and the files it makes. What it serves is proven elsewhere, in
+//! process.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+
+use crate::support::server::{http1, http2};
+
+const BOOTSTRAP_KEY: &str = "bootstrap-key-of-the-process-tests-01";
+
+fn command(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_campanile"));
+    command.args(words).env_clear().current_dir(folder).kill_on_drop(true);
+    command
+        .env("CAMPANILE_LISTEN", "127.0.0.1:0")
+        .env("CAMPANILE_LOG_FORMAT", "json");
+    command
+}
+
+async fn run(folder: &Path, words: &[&str]) -> Output {
+    command(folder, words).output().await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A server in a process of its own.
+struct Running {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    url: String,
+}
+
+impl Running {
+    async fn start(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut command = command(folder, &["serve"]);
+        command
+            .envs(settings.iter().copied())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let url = loop {
+            let line = log.next_line().await.unwrap().unwrap();
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if let Some(url) = line["url"].as_str() {
+                break url.to_owned();
+            }
+        };
+        Self { child, log, url }
+    }
+
+    async fn signal(&self) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .await
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// The exit code and the rest of the log.
+    async fn exit(mut self) -> (Option<i32>, String) {
+        let mut rest = String::new();
+        while let Some(line) = self.log.next_line().await.unwrap() {
+            rest.push_str(&line);
+            rest.push('\n');
+        }
+        (self.child.wait().await.unwrap().code(), rest)
+    }
+}
+
+#[tokio::test]
+async fn every_fault_of_the_configuration_is_told_at_once_with_exit_code_64() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("campanile.toml"), "stream_max = 3\nlog = \"info\"\n").unwrap();
+    for words in [
+        &["check-config", "--region", "NOT OK"][..],
+        &["serve", "--region", "NOT OK"],
+    ] {
+        let output = run(folder.path(), words).await;
+        assert_eq!(output.status.code(), Some(64), "{words:?}");
+        assert_eq!(
+            text(&output.stderr),
+            "campanile: the configuration has 2 fault(s):\n  \
+             stream_max (campanile.toml) is not a setting; did you mean streams_max?\n  \
+             --region (flag) must be 1 to 32 lower-case letters, digits or dashes, received \"NOT OK\"\n"
+        );
+    }
+    assert!(!folder.path().join("data").exists(), "nothing was made");
+}
+
+#[tokio::test]
+async fn check_config_prints_what_counts_and_where_it_is_from() {
+    let folder = TempDir::new().unwrap();
+    let mut command = command(folder.path(), &["check-config", "--streams-max", "7"]);
+    let output = command
+        .env("CAMPANILE_OPERATOR_KEY", "k".repeat(40))
+        .output()
+        .await
+        .unwrap();
+    let shown = text(&output.stdout);
+    assert!(output.status.success(), "{shown}");
+    assert!(shown.contains("streams_max = \"7\" # flag\n"), "{shown}");
+    assert!(shown.contains("operator_key = \"***\" # environment\n"), "{shown}");
+    assert!(
+        shown.contains("database_url = \"sqlite://data/campanile.db\" # default\n"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_starts_from_nothing_and_stops_cleanly() {
+    let folder = TempDir::new().unwrap();
+    let settings = [
+        ("CAMPANILE_BOOTSTRAP_APP", "shop"),
+        ("CAMPANILE_BOOTSTRAP_KEY", BOOTSTRAP_KEY),
+    ];
+    let mut kept = None;
+    for _ in 0..2 {
+        let server = Running::start(folder.path(), &settings).await;
+        for page in ["/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"] {
+            let answer = http1().get(format!("{}{page}", server.url)).send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{page}");
+        }
+        server.signal().await;
+        let (code, log) = server.exit().await;
+        assert_eq!(code, Some(0), "{log}");
+        let key = std::fs::read_to_string(folder.path().join("data/secret.key")).unwrap();
+        assert_eq!(
+            *kept.get_or_insert(key.clone()),
+            key,
+            "the second start uses the first one's key"
+        );
+    }
+    let made = std::fs::metadata(folder.path().join("data/secret.key")).unwrap();
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&made.permissions()) & 0o777,
+        0o600
+    );
+}
+
+#[tokio::test]
+async fn keys_are_created_listed_and_revoked_from_the_command_line() {
+    let folder = TempDir::new().unwrap();
+    let create = run(folder.path(), &["app", "create", "--id", "shop", "--name", "The shop"]).await;
+    assert_eq!(text(&create.stdout), "shop\n", "{}", text(&create.stderr));
+    let again = run(folder.path(), &["app", "create", "--id", "shop", "--name", "The shop"]).await;
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("shop"), "{}", text(&again.stderr));
+    let words = [
+        "key", "create", "--app", "shop", "--name", "back end", "--scope", "authOnly",
+    ];
+    let key = text(&run(folder.path(), &words).await.stdout);
+    assert_eq!(key.trim_end().len(), 64);
+    let list = text(&run(folder.path(), &["key", "list", "--app", "shop"]).await.stdout);
+    let fields: Vec<&str> = list.trim_end().split('\t').collect();
+    assert_eq!((fields[1], fields[4]), ("authOnly", "back end"));
+    assert!(!list.contains(key.trim_end()), "the secret is never shown again");
+    let revoke = run(folder.path(), &["key", "revoke", "--app", "shop", "--id", fields[0]]).await;
+    assert!(revoke.status.success(), "{}", text(&revoke.stderr));
+    assert_eq!(
+        text(&run(folder.path(), &["key", "list", "--app", "shop"]).await.stdout),
+        ""
+    );
+    let wrong = run(folder.path(), &["key", "list", "--app", "Not a slug"]).await;
+    assert_eq!(wrong.status.code(), Some(64));
+}
+
+#[tokio::test]
+async fn sigterm_under_load_loses_no_call_and_exits_with_0() {
+    let folder = TempDir::new().unwrap();
+    let server = Running::start(folder.path(), &[]).await;
+    let url = format!("{}/openapi.json", server.url);
+    let mut callers = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        let client = if number % 2 == 0 { http1() } else { http2() };
+        let url = url.clone();
+        callers.spawn(async move {
+            let mut answered = 0_u32;
+            // Until the listener is gone; a call that was taken has to be answered in full.
+            loop {
+                match client.get(&url).send().await {
+                    Ok(answer) => {
+                        assert_eq!(answer.status(), 200);
+                        answer.bytes().await.unwrap();
+                        answered += 1;
+                    }
+                    Err(fault) => {
+                        assert!(fault.is_connect() || fault.is_request(), "{fault:?}");
+                        return answered;
+                    }
+                }
+            }
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let began = Instant::now();
+    server.signal().await;
+    let answered: u32 = callers.join_all().await.into_iter().sum();
+    assert!(answered > 8, "there was load: {answered}");
+    let (code, log) = server.exit().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("every call was answered"), "{log}");
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
