@@ -14,6 +14,8 @@ mod generate;
 mod laws;
 #[path = "build/messages.rs"]
 mod messages;
+#[path = "build/openapi.rs"]
+mod openapi;
 #[path = "build/reach.rs"]
 mod reach;
 #[path = "build/reasons.rs"]
@@ -48,6 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let contract = Package::load("campanile.v1", "crate", "crate::pb::campanile::v1", &["proto"])?;
     fs::write(out.join("reason.rs"), reasons::generate(&contract.pool)?)?;
     generate::package(&contract, &out, "", &[])?;
+    fs::write(out.join("openapi.json"), openapi::document(&contract)?)?;
     if Path::new(TEST_PROTO).exists() {
         let roots = ["proto", TEST_PROTO];
         let test = Package::load("campanile.test.v1", "campanile", "super::pb", &roots)?;
