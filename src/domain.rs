@@ -2,9 +2,13 @@
 //! HTTP nor where a setting comes from.
 
 pub mod app;
+mod card;
 pub mod category;
 pub mod channel;
+pub mod feed;
 pub mod identity;
+pub mod notification;
+mod page;
 pub mod template;
 pub mod user;
 
@@ -19,6 +23,8 @@ use crate::model::id::AppId;
 use crate::model::user::Uid;
 use crate::model::{Caller, Clock, Error, Reason, Result, Timestamp};
 use crate::store::{Store, Tx};
+
+use card::Cards;
 
 pub use crate::store::{Once, SecretKey, StoreSettings, Written};
 
@@ -53,6 +59,7 @@ impl Settings {
 pub struct Service {
     store: Store,
     settings: Arc<Settings>,
+    cards: Cards,
 }
 
 impl Service {
@@ -66,6 +73,7 @@ impl Service {
         Ok(Self {
             store,
             settings: Arc::new(settings),
+            cards: Cards::default(),
         })
     }
 

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::Timestamp;
-use super::id::{CategoryId, ChannelId, FeedItemId, NotificationId, TemplateId};
+use super::channel::JsonObject;
+use super::id::{CategoryId, ChannelId, FeedItemId, NotificationId, TemplateId, TemplateVersionId, UserId};
 use super::name::Name;
+use super::page::{SortField, Sortable};
 use super::template::DataType;
 use super::user::Uid;
 use super::variable::VariableValues;
@@ -47,25 +48,26 @@ impl FeedItemStatus {
     }
 }
 
-/// One in-app delivery as its user sees it.
+/// One in-app delivery as the database keeps it: with the values and the version that it is rendered with, whenever it is
+/// read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FeedItem {
+pub struct StoredItem {
     /// Its id.
     pub id: FeedItemId,
+    /// Whose feed it is in.
+    pub user: UserId,
     /// The notification that it came with.
     pub notification_id: NotificationId,
-    /// Whose feed it is in.
-    pub receiver: Uid,
-    /// The template.
-    pub template_id: TemplateId,
-    /// The number of the template's version.
-    pub template_version: u32,
+    /// The version of the template.
+    pub version_id: TemplateVersionId,
     /// The channel that it came through.
     pub channel_id: ChannelId,
     /// The category's id at the time of the send.
     pub category_id: Option<CategoryId>,
     /// The category's name at the time of the send.
     pub category_name: Option<Name>,
+    /// Whether filters by category find it.
+    pub filterable: bool,
     /// The label at the time of the send, where the template shows it.
     pub label: Option<String>,
     /// The alternative text at the time of the send.
@@ -76,8 +78,8 @@ pub struct FeedItem {
     pub data_type: DataType,
     /// What the content is rendered with.
     pub variables: VariableValues,
-    /// The rendered content, an object.
-    pub content: Value,
+    /// Whether its feed's head counts it as unread.
+    pub counted: bool,
     /// When it was sent.
     pub sent_at: Timestamp,
     /// When it first proved to have reached the user.
@@ -90,12 +92,39 @@ pub struct FeedItem {
     pub created_at: Timestamp,
 }
 
-impl FeedItem {
+impl StoredItem {
     /// How far the user has come with it.
     #[must_use]
     pub const fn status(&self) -> FeedItemStatus {
         FeedItemStatus::of(self.delivered_at, self.read_at)
     }
+
+    /// The same after it was read at `now`: the first instants stay, and what was read was delivered. `None` when it was
+    /// read before.
+    #[must_use]
+    pub fn read(&self, now: Timestamp) -> Option<Self> {
+        self.read_at.is_none().then(|| Self {
+            read_at: Some(now),
+            delivered_at: self.delivered_at.or(Some(now)),
+            counted: false,
+            ..self.clone()
+        })
+    }
+}
+
+/// One in-app delivery as its user sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeedItem {
+    /// What the database keeps.
+    pub stored: StoredItem,
+    /// Whose feed it is in.
+    pub receiver: Uid,
+    /// The template.
+    pub template_id: TemplateId,
+    /// The number of the template's version.
+    pub template_version: u32,
+    /// The rendered content, an object.
+    pub content: JsonObject,
 }
 
 /// When an item that is sent at `now` leaves the feed, if it is kept for so many hours; 0 is for good.
@@ -128,6 +157,15 @@ pub enum FeedSort {
     SentAt,
     /// Time of creation.
     CreatedAt,
+}
+
+impl Sortable for FeedSort {
+    fn field(self) -> SortField {
+        match self {
+            Self::SentAt => SortField::SentAt,
+            Self::CreatedAt => SortField::CreatedAt,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod catalog;
 mod contract;
 mod edge;
+mod feed;
 mod identity;
 mod process;
 mod store;

@@ -1,0 +1,121 @@
+//! Compiled cards, kept by the version of the template that they belong to. What was sent with a version never changes, so
+//! nothing here is ever out of date, on any node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use moka::sync::Cache;
+use serde_json::Value;
+
+use crate::model::channel::ChannelType;
+use crate::model::feed::{FeedItem, StoredItem};
+use crate::model::id::{AppId, TemplateId, TemplateVersionId};
+use crate::model::render::{Card, Exceeded};
+use crate::model::template::TemplateChannel;
+use crate::model::user::Uid;
+use crate::model::variable::VariableValues;
+use crate::model::{Error, Result};
+use crate::store::Reader;
+use crate::store::feed::{self, SentVersion};
+
+/// The memory that compiled cards may take, in bytes: thousands of ordinary cards, or a hundred of the largest.
+const CACHE_BYTES_MAX: u64 = 32 * 1_024 * 1_024;
+
+/// What an entry takes beside its card.
+const ENTRY_BYTES: usize = 256;
+
+/// The in-app content of one version, ready to be rendered.
+#[derive(Debug)]
+pub(super) struct VersionCard {
+    template_id: TemplateId,
+    number: u32,
+    card: Card,
+}
+
+/// Compiled cards by version.
+#[derive(Clone, Debug)]
+pub(super) struct Cards(Cache<TemplateVersionId, Arc<VersionCard>>);
+
+impl Default for Cards {
+    fn default() -> Self {
+        let weigh = |_: &TemplateVersionId, version: &Arc<VersionCard>| {
+            u32::try_from(version.card.weight().saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX)
+        };
+        Self(Cache::builder().max_capacity(CACHE_BYTES_MAX).weigher(weigh).build())
+    }
+}
+
+/// Compiles the in-app content of a template.
+///
+/// # Errors
+/// A cap that the content passes.
+pub(super) fn compile(content: &TemplateChannel) -> Result<Card, Exceeded> {
+    let document = Value::Object(content.content.clone().unwrap_or_default());
+    Card::compile(&document)
+}
+
+impl Cards {
+    /// Items as their users see them, in the same order.
+    ///
+    /// # Errors
+    /// Those of the database; internal, when an item was sent with a version that cannot be rendered.
+    pub(super) async fn render(&self, db: &Reader, app: AppId, items: Vec<(StoredItem, Uid)>) -> Result<Vec<FeedItem>> {
+        let versions: BTreeSet<_> = items.iter().map(|(item, _)| item.version_id).collect();
+        let versions = self.find(db, app, versions).await?;
+        let rendered = items.into_iter().map(|(item, receiver)| {
+            let version = versions
+                .get(&item.version_id)
+                .ok_or_else(|| Error::internal(format!("feed item {} has no template version", item.id)))?;
+            Ok(FeedItem {
+                receiver,
+                template_id: version.template_id,
+                template_version: version.number,
+                content: content(&version.card, &item.variables)?,
+                stored: item,
+            })
+        });
+        rendered.collect()
+    }
+
+    async fn find(
+        &self,
+        db: &Reader,
+        app: AppId,
+        ids: BTreeSet<TemplateVersionId>,
+    ) -> Result<BTreeMap<TemplateVersionId, Arc<VersionCard>>> {
+        let cached = |id: &TemplateVersionId| Some((*id, self.0.get(id)?));
+        let mut found: BTreeMap<_, _> = ids.iter().filter_map(cached).collect();
+        let missing: Vec<_> = ids.into_iter().filter(|id| !found.contains_key(id)).collect();
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        for (id, version) in feed::find_versions(db, app, missing).await? {
+            let version = Arc::new(ready(&version)?);
+            self.0.insert(id, Arc::clone(&version));
+            found.insert(id, version);
+        }
+        Ok(found)
+    }
+}
+
+fn ready(version: &SentVersion) -> Result<VersionCard> {
+    let in_app = version
+        .channels
+        .iter()
+        .find(|channel| channel.channel_type == ChannelType::InApp)
+        .ok_or_else(|| Error::internal("a version that was sent in-app has no in-app content"))?;
+    Ok(VersionCard {
+        template_id: version.template_id,
+        number: version.number,
+        card: compile(in_app).map_err(Error::internal)?,
+    })
+}
+
+fn content(card: &Card, variables: &VariableValues) -> Result<crate::model::channel::JsonObject> {
+    match card.render(variables).map_err(Error::internal)? {
+        Value::Object(content) => Ok(content),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err(Error::internal("a card is not an object"))
+        }
+    }
+}

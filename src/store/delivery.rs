@@ -1,0 +1,113 @@
+//! The ledger of deliveries. A line is written once; whoever repeats a page finds it there and adds nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use uuid::Uuid;
+
+use super::bulk;
+use super::channel::{type_number, type_of};
+use super::entity::delivery;
+use super::notification::unknown;
+use crate::model::channel::ChannelType;
+use crate::model::delivery::{Delivery, DeliveryReason, DeliveryStatus, Verdict};
+use crate::model::id::{AppId, DeliveryId, FeedItemId, NotificationId, UserId};
+use crate::model::notification::{PlannedLine, PlannedRecipient};
+use crate::model::user::Resolved;
+use crate::model::{Result, Timestamp};
+
+/// The only step of a notification that is no sequence.
+const FIRST_STEP: i32 = 1;
+
+/// Writes the planned lines down, except those that are there already, and gives those that are new.
+///
+/// # Errors
+/// Those of the database.
+pub async fn insert_deliveries(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    notification: NotificationId,
+    recipients: &[PlannedRecipient],
+    now: Timestamp,
+) -> Result<BTreeSet<DeliveryId>> {
+    let mut rows = Vec::new();
+    for recipient in recipients {
+        let Resolved::Active(user) = recipient.user else {
+            continue;
+        };
+        for PlannedLine { id, delivery } in &recipient.lines {
+            rows.push(delivery::Model {
+                id: *id,
+                app_id: app,
+                notification_id: notification,
+                step: FIRST_STEP,
+                user_id: user,
+                channel_type: type_number(delivery.channel_type),
+                channel_id: delivery.channel_id.unwrap_or_else(|| Uuid::nil().into()),
+                address: String::new(),
+                status: status_number(delivery.verdict.status),
+                reason: delivery.verdict.reason.as_ref().map(ToString::to_string),
+                created_at: now,
+                updated_at: now,
+            });
+        }
+    }
+    if rows.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let new = bulk::insert_new::<delivery::Entity>(db, &rows, delivery::Column::Id).await?;
+    Ok(new.into_iter().map(DeliveryId::from).collect())
+}
+
+/// The deliveries of a notification, by user. Of the users of one notification each has few.
+///
+/// # Errors
+/// Those of the database, and internal when a row holds what this build does not know.
+pub async fn list_deliveries(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    notification: NotificationId,
+) -> Result<BTreeMap<UserId, Vec<Delivery>>> {
+    let rows = delivery::Entity::find()
+        .filter(delivery::Column::AppId.eq(app))
+        .filter(delivery::Column::NotificationId.eq(notification))
+        .all(db)
+        .await?;
+    let mut lines: BTreeMap<UserId, Vec<Delivery>> = BTreeMap::new();
+    for row in rows {
+        lines.entry(row.user_id).or_default().push(delivery_of(row)?);
+    }
+    Ok(lines)
+}
+
+fn delivery_of(row: delivery::Model) -> Result<Delivery> {
+    let channel_type = type_of(row.channel_type)?;
+    let verdict = Verdict {
+        status: status_of(row.status)?,
+        reason: row.reason.map(DeliveryReason::stored),
+    };
+    let in_feed = channel_type == ChannelType::InApp && verdict == Verdict::ACCEPTED;
+    Ok(Delivery {
+        channel_type,
+        channel_id: (row.channel_id.uuid() != Uuid::nil()).then_some(row.channel_id),
+        verdict,
+        feed_item_id: in_feed.then(|| FeedItemId::from(row.id.uuid())),
+    })
+}
+
+const fn status_number(status: DeliveryStatus) -> i16 {
+    match status {
+        DeliveryStatus::Accepted => 1,
+        DeliveryStatus::Failed => 2,
+        DeliveryStatus::Suppressed => 3,
+    }
+}
+
+fn status_of(number: i16) -> Result<DeliveryStatus> {
+    match number {
+        1 => Ok(DeliveryStatus::Accepted),
+        2 => Ok(DeliveryStatus::Failed),
+        3 => Ok(DeliveryStatus::Suppressed),
+        other => Err(unknown("delivery status", other)),
+    }
+}
