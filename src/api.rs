@@ -9,6 +9,7 @@ pub mod edge;
 pub mod field;
 pub mod method;
 pub mod ops;
+pub mod page;
 pub mod rest;
 pub mod server;
 pub mod start;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::convert;
 use crate::model::Violation;
 use crate::model::page::{Affix, Order, Page, PageRequest, Position, SortField, SortValue, Sortable, Start, TOTAL_MAX};
-use crate::pb::v1;
+use crate::pb::campanile::v1;
 
 /// Rows of a page when nothing is said.
 pub const LIMIT_DEFAULT: u32 = 20;

@@ -26,7 +26,7 @@ pub fn edge(service: &Service, options: &Options, (meter, stopping): (Meter, Can
                 let service = checker.clone();
                 Box::pin(async move { service.check().await })
             }),
-            openapi: "{}",
+            openapi: include_str!(concat!(env!("OUT_DIR"), "/openapi.json")),
         },
         meter,
         clock: service.clock().clone(),
