@@ -2,6 +2,8 @@
 //! rule of the product and no SQL is.
 
 pub mod call;
+pub mod category;
+pub mod channel;
 pub mod check;
 pub mod convert;
 pub mod doors;
@@ -14,6 +16,7 @@ pub mod rest;
 pub mod server;
 pub mod start;
 pub mod status;
+pub mod template;
 
 use crate::domain::Service;
 

@@ -15,3 +15,5 @@ pub mod campanile {
         include!(concat!(env!("OUT_DIR"), "/campanile.v1.rs"));
     }
 }
+
+pub use campanile::v1;

@@ -1,0 +1,231 @@
+//! Templates between protobuf and the domain. It decides nothing.
+
+use std::mem::take;
+
+use super::doors::TemplateApi;
+use super::field::{Fields, in_resource, of_resource};
+use super::page::{ListParameters, Totals, meta, pagination};
+use super::{Api, Call, Reply, convert};
+use crate::domain::template;
+use crate::list_parameters;
+use crate::model::id::TemplateId;
+use crate::model::page::PageRequest;
+use crate::model::slug::Reference;
+use crate::model::template::{
+    NewTemplate, Template, TemplateFilter, TemplatePatch, TemplateSort, TemplateStatus, TemplateVersion,
+};
+use crate::model::{Error, Result, Violation};
+use crate::pb::v1;
+
+pub mod content;
+
+/// The field that holds the resource in requests.
+const NOUN: &str = "template";
+
+impl TemplateApi for Api {
+    async fn create_template(
+        &self,
+        call: Call,
+        request: v1::CreateTemplateRequest,
+    ) -> Result<Reply<v1::CreateTemplateResponse>> {
+        let new = NewTemplate::try_from(request.template.unwrap_or_default()).map_err(in_resource(&call, NOUN))?;
+        let created = template::create(&self.service, &call.acting()?, new).await;
+        let created = created.map_err(of_resource(&call, NOUN))?;
+        Ok(Reply::of(created, |template| v1::CreateTemplateResponse {
+            template: Some(template.into()),
+        }))
+    }
+
+    async fn list_templates(
+        &self,
+        call: Call,
+        request: v1::ListTemplatesRequest,
+    ) -> Result<Reply<v1::ListTemplatesResponse>> {
+        let (filter, page) = (filter_of(&request), page_of(&request)?);
+        let found = template::list(&self.service, &call.acting()?, &filter, &page).await?;
+        Ok(Reply::new(v1::ListTemplatesResponse {
+            meta: Some(meta(&page, &found, |template| template.id.to_string())),
+            pagination: pagination(&page, &found),
+            templates: found.rows.into_iter().map(Into::into).collect(),
+        }))
+    }
+
+    async fn get_template(
+        &self,
+        call: Call,
+        request: v1::GetTemplateRequest,
+    ) -> Result<Reply<v1::GetTemplateResponse>> {
+        let named = Reference::from(request.template_id.as_str());
+        let found = template::get(&self.service, &call.acting()?, &named).await?;
+        Ok(Reply::new(v1::GetTemplateResponse {
+            template: Some(found.into()),
+        }))
+    }
+
+    async fn update_template(
+        &self,
+        call: Call,
+        request: v1::UpdateTemplateRequest,
+    ) -> Result<Reply<v1::UpdateTemplateResponse>> {
+        let (named, etag) = (Reference::from(request.template_id.as_str()), request.etag.clone());
+        let patch = TemplatePatch::try_from(request).map_err(in_resource(&call, NOUN))?;
+        let updated = template::update(&self.service, &call.acting()?, named, patch, etag).await;
+        let updated = updated.map_err(of_resource(&call, NOUN))?;
+        Ok(Reply::of(updated, |template| v1::UpdateTemplateResponse {
+            template: Some(template.into()),
+        }))
+    }
+
+    async fn create_template_version(
+        &self,
+        call: Call,
+        request: v1::CreateTemplateVersionRequest,
+    ) -> Result<Reply<v1::CreateTemplateVersionResponse>> {
+        let named = Reference::from(request.template_id.as_str());
+        let opened = template::create_version(&self.service, &call.acting()?, named).await?;
+        Ok(Reply::of(opened, |version| v1::CreateTemplateVersionResponse {
+            version: Some(version.into()),
+        }))
+    }
+}
+
+impl From<TemplateStatus> for v1::TemplateStatus {
+    fn from(status: TemplateStatus) -> Self {
+        match status {
+            TemplateStatus::Draft => Self::Draft,
+            TemplateStatus::Approved => Self::Approved,
+            TemplateStatus::Archived => Self::Archived,
+        }
+    }
+}
+
+/// The template without the list of its versions.
+impl From<Template> for v1::Template {
+    fn from(template: Template) -> Self {
+        let current_version = convert::count(template.current.number);
+        let current = v1::TemplateVersion::from(template.current);
+        Self {
+            id: template.id.to_string(),
+            template_id: Some(template.slug.into()),
+            name: template.name.to_string(),
+            template_category: template.category.map(|category| category.name.to_string()),
+            label: template.label,
+            alternative_text: template.alternative_text,
+            tags: template.tags,
+            status: Some(v1::TemplateStatus::from(template.status).into()),
+            channels: current.channels,
+            variable_schema: current.variable_schema,
+            config: template.config.map(convert::structure),
+            current_version,
+            versions: Vec::new(),
+            created_at: Some(convert::timestamp(template.created_at)),
+            updated_at: Some(convert::timestamp(template.updated_at)),
+            etag: template.version.to_string(),
+        }
+    }
+}
+
+/// The template with its versions.
+impl From<(Template, Vec<TemplateVersion>)> for v1::Template {
+    fn from((template, versions): (Template, Vec<TemplateVersion>)) -> Self {
+        Self {
+            versions: versions.into_iter().map(Into::into).collect(),
+            ..template.into()
+        }
+    }
+}
+
+impl TryFrom<v1::Template> for NewTemplate {
+    type Error = Vec<Violation>;
+
+    fn try_from(template: v1::Template) -> Result<Self, Self::Error> {
+        let mut fields = Fields::new();
+        let slug = template.template_id.as_deref();
+        let slug = slug.and_then(|text| fields.read("templateId", text, str::parse));
+        let name = fields.read("name", &template.name, str::parse);
+        let channels = content::channels(&mut fields, template.channels);
+        let variable_schema = content::variable_schema(&mut fields, template.variable_schema);
+        fields.make(name.map(|name| Self {
+            slug,
+            name,
+            category: template.template_category,
+            label: template.label,
+            alternative_text: template.alternative_text,
+            tags: template.tags,
+            status: template.status.and_then(status_of).unwrap_or_default(),
+            channels,
+            variable_schema,
+            config: template.config.map(convert::object),
+        }))
+    }
+}
+
+impl TryFrom<v1::UpdateTemplateRequest> for TemplatePatch {
+    type Error = Vec<Violation>;
+
+    fn try_from(request: v1::UpdateTemplateRequest) -> Result<Self, Self::Error> {
+        let mut template = request.template.unwrap_or_default();
+        let mut fields = Fields::new();
+        let mut patch = Self::default();
+        for path in request.update_mask.iter().flat_map(|mask| &mask.paths) {
+            match path.as_str() {
+                "template_id" => patch.slug = Some(template.template_id.take().unwrap_or_default()),
+                "name" => patch.name = fields.read("name", &template.name, str::parse),
+                "template_category" => patch.category = Some(template.template_category.take()),
+                "label" => patch.label = Some(template.label.take()),
+                "alternative_text" => patch.alternative_text = Some(template.alternative_text.take()),
+                "tags" => patch.tags = Some(take(&mut template.tags)),
+                "status" => patch.status = Some(template.status.and_then(status_of).unwrap_or_default()),
+                "channels" => patch.channels = Some(content::channels(&mut fields, take(&mut template.channels))),
+                "variable_schema" => {
+                    let schema = take(&mut template.variable_schema);
+                    patch.variable_schema = Some(content::variable_schema(&mut fields, schema));
+                }
+                "config" => patch.config = Some(template.config.take().map(convert::object)),
+                // The doors have settled the mask: nothing else can stand in it.
+                _ => {}
+            }
+        }
+        fields.make(Some(patch))
+    }
+}
+
+fn status_of(number: i32) -> Option<TemplateStatus> {
+    match v1::TemplateStatus::try_from(number).ok()? {
+        v1::TemplateStatus::Unspecified => None,
+        v1::TemplateStatus::Draft => Some(TemplateStatus::Draft),
+        v1::TemplateStatus::Approved => Some(TemplateStatus::Approved),
+        v1::TemplateStatus::Archived => Some(TemplateStatus::Archived),
+    }
+}
+
+fn filter_of(request: &v1::ListTemplatesRequest) -> TemplateFilter {
+    TemplateFilter {
+        search: request.search.clone(),
+        status: request.status.and_then(status_of),
+        category: request.template_category.clone(),
+    }
+}
+
+fn page_of(request: &v1::ListTemplatesRequest) -> Result<PageRequest<TemplateSort>> {
+    let parameters: ListParameters<TemplateSort> = list_parameters!(request, sort, {
+        created_at => TemplateSort::CreatedAt,
+        updated_at => TemplateSort::UpdatedAt,
+        name => TemplateSort::Name,
+    });
+    parameters
+        .request(TemplateSort::CreatedAt, Totals::Always, |id| {
+            id.parse().ok().map(TemplateId::uuid)
+        })
+        .map_err(Error::invalid)
+}
+
+fn sort(number: i32) -> Option<TemplateSort> {
+    use v1::list_templates_request::Sort;
+    match Sort::try_from(number).ok()? {
+        Sort::Unspecified => None,
+        Sort::CreatedAt => Some(TemplateSort::CreatedAt),
+        Sort::UpdatedAt => Some(TemplateSort::UpdatedAt),
+        Sort::Name => Some(TemplateSort::Name),
+    }
+}

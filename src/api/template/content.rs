@@ -1,0 +1,133 @@
+//! What template versions hold, between protobuf and the model. It checks only what the model's types cannot carry.
+
+use crate::api::channel::{type_in, type_number};
+use crate::api::convert;
+use crate::api::field::Fields;
+use crate::model::Violation;
+use crate::model::channel::ChannelType;
+use crate::model::slug::Reference;
+use crate::model::template::{DataType, RequestedChannel, TemplateChannel, TemplateVersion, content};
+use crate::model::variable::{self, VariableDefinition, VariableType, VariableValue};
+use crate::pb::v1;
+
+impl From<DataType> for v1::DataType {
+    fn from(data_type: DataType) -> Self {
+        match data_type {
+            DataType::UiTemplate => Self::UiTemplate,
+            DataType::DataTemplate => Self::DataTemplate,
+        }
+    }
+}
+
+impl From<TemplateVersion> for v1::TemplateVersion {
+    fn from(version: TemplateVersion) -> Self {
+        let held = version.content;
+        Self {
+            version: convert::count(version.number),
+            channels: held.channels.into_iter().map(Into::into).collect(),
+            variable_schema: held.variable_schema.into_iter().map(Into::into).collect(),
+            approved_at: version.approved_at.map(convert::timestamp),
+            created_at: Some(convert::timestamp(version.created_at)),
+        }
+    }
+}
+
+impl From<TemplateChannel> for v1::TemplateChannel {
+    fn from(channel: TemplateChannel) -> Self {
+        let in_app = channel.channel_type == ChannelType::InApp;
+        Self {
+            channel_type: type_number(channel.channel_type),
+            channel_id: channel.channel_id.map(|id| id.to_string()),
+            content: channel.content.map(convert::structure),
+            data_type: Some(v1::DataType::from(channel.data_type).into()),
+            category_filter_enabled: in_app.then_some(channel.category_filter_enabled),
+            template_label_enabled: in_app.then_some(channel.template_label_enabled),
+            message_retention_hours: in_app.then_some(convert::count(channel.message_retention_hours)),
+        }
+    }
+}
+
+impl From<VariableDefinition> for v1::VariableDefinition {
+    fn from(definition: VariableDefinition) -> Self {
+        let variable_type = match definition.variable_type {
+            VariableType::String => v1::VariableType::String,
+        };
+        Self {
+            key: definition.key,
+            r#type: Some(variable_type.into()),
+            name: definition.name,
+            required: Some(definition.required),
+            default_value: definition.default_value.map(|VariableValue::Text(text)| text),
+            default: None,
+        }
+    }
+}
+
+/// The content that a request gives for each channel type.
+pub fn channels(fields: &mut Fields, channels: Vec<v1::TemplateChannel>) -> Vec<RequestedChannel> {
+    let channels = channels.into_iter().enumerate();
+    let channels: Vec<_> = channels
+        .filter_map(|(index, channel)| requested(fields, &format!("channels[{index}]"), channel))
+        .collect();
+    for violation in content::check_cards(&channels) {
+        fields.refuse(violation);
+    }
+    channels
+}
+
+/// The variables that a request declares.
+pub fn variable_schema(fields: &mut Fields, schema: Vec<v1::VariableDefinition>) -> Vec<VariableDefinition> {
+    let mut definitions = Vec::new();
+    for (index, definition) in schema.into_iter().enumerate() {
+        let default_value = match (definition.default_value, definition.default) {
+            (Some(value), Some(alias)) if value != alias => {
+                let rule = "must equal defaultValue, whose other name it is; send one of them";
+                fields.refuse(Violation::new(format!("variableSchema[{index}].default"), rule).received(alias));
+                None
+            }
+            (value, alias) => value.or(alias),
+        };
+        definitions.push(VariableDefinition {
+            key: definition.key,
+            variable_type: VariableType::String,
+            name: definition.name,
+            required: definition.required.unwrap_or_default(),
+            default_value: default_value.map(VariableValue::Text),
+        });
+    }
+    for violation in variable::check_schema(&definitions, "variableSchema") {
+        fields.refuse(violation);
+    }
+    definitions
+}
+
+fn requested(fields: &mut Fields, path: &str, channel: v1::TemplateChannel) -> Option<RequestedChannel> {
+    let channel_type = type_in(fields, &format!("{path}.channelType"), channel.channel_type)?;
+    let in_app = channel_type == ChannelType::InApp;
+    if !in_app {
+        for (field, given) in [
+            ("categoryFilterEnabled", channel.category_filter_enabled.is_some()),
+            ("templateLabelEnabled", channel.template_label_enabled.is_some()),
+            ("messageRetentionHours", channel.message_retention_hours.is_some()),
+        ] {
+            if given {
+                let rule = "is for channels of type in_app only";
+                fields.refuse(Violation::new(format!("{path}.{field}"), rule));
+            }
+        }
+    }
+    let data_type = match channel.data_type.map(v1::DataType::try_from) {
+        Some(Ok(v1::DataType::DataTemplate)) => DataType::DataTemplate,
+        _ => DataType::UiTemplate,
+    };
+    let hours = channel.message_retention_hours.unwrap_or_default();
+    Some(TemplateChannel {
+        channel_type,
+        channel_id: channel.channel_id.as_deref().map(Reference::from),
+        content: channel.content.map(convert::object),
+        data_type,
+        category_filter_enabled: in_app && channel.category_filter_enabled.unwrap_or(true),
+        template_label_enabled: in_app && channel.template_label_enabled.unwrap_or(true),
+        message_retention_hours: u32::try_from(hours).unwrap_or_default(),
+    })
+}
