@@ -1,0 +1,163 @@
+//! Notifications between protobuf and the domain. It decides nothing.
+
+use std::collections::BTreeMap;
+
+use super::channel::type_number;
+use super::doors::NotificationApi;
+use super::{Api, Call, Reply, convert, field};
+use crate::domain::notification;
+use crate::model::Result;
+use crate::model::channel::ChannelType;
+use crate::model::delivery::{Delivery, DeliveryStatus};
+use crate::model::notification::{Notification, NotificationStatus, Receiver, SendRequest, Sent};
+use crate::model::variable::{VariableValue, VariableValues};
+use crate::pb::v1;
+
+impl NotificationApi for Api {
+    async fn send_notification(
+        &self,
+        call: Call,
+        request: v1::SendNotificationRequest,
+    ) -> Result<Reply<v1::SendNotificationResponse>> {
+        let sent = notification::send(&self.service, &call.acting()?, request.into()).await?;
+        Ok(Reply::of(sent, Into::into))
+    }
+
+    async fn get_notification(
+        &self,
+        call: Call,
+        request: v1::GetNotificationRequest,
+    ) -> Result<Reply<v1::GetNotificationResponse>> {
+        let id = field::parse("notificationId", &request.notification_id)?;
+        let notification = notification::get(&self.service, &call.acting()?, id).await?;
+        Ok(Reply::new(v1::GetNotificationResponse {
+            notification: Some(notification.into()),
+        }))
+    }
+}
+
+impl From<v1::SendNotificationRequest> for SendRequest {
+    fn from(request: v1::SendNotificationRequest) -> Self {
+        let own = request.variables.into_iter();
+        Self {
+            template: request.template_id,
+            version: request.template_version.and_then(|number| u32::try_from(number).ok()),
+            receivers: request.receivers,
+            variables: own.map(|(uid, values)| (uid, values_of(values))).collect(),
+            defaults: request.defaults.map(values_of).unwrap_or_default(),
+            mode: request.mode,
+            tag: request.tag,
+        }
+    }
+}
+
+/// Values of variables as the model has them. One without a kind has no value.
+fn values_of(values: v1::VariableValues) -> VariableValues {
+    let values = values.values.into_iter();
+    let kinds = values.filter_map(|(key, value)| Some((key, value.kind?)));
+    kinds
+        .map(|(key, kind)| match kind {
+            v1::variable_value::Kind::Text(text) => (key, VariableValue::Text(text)),
+        })
+        .collect()
+}
+
+/// Values of variables as the contract has them.
+pub(super) fn values(values: VariableValues) -> v1::VariableValues {
+    let values: BTreeMap<_, _> = values
+        .into_iter()
+        .map(|(key, value)| match value {
+            VariableValue::Text(text) => (key, v1::variable_value::Kind::Text(text)),
+        })
+        .map(|(key, kind)| (key, v1::VariableValue { kind: Some(kind) }))
+        .collect();
+    v1::VariableValues { values }
+}
+
+impl From<Sent> for v1::SendNotificationResponse {
+    fn from(sent: Sent) -> Self {
+        Self {
+            notification_id: sent.notification_id.to_string(),
+            channels: types(&sent.channels),
+            mode: sent.mode.as_str().to_owned(),
+            total: i32::try_from(sent.receivers.len()).unwrap_or(i32::MAX),
+            duplicate_count: convert::count(sent.duplicate_count),
+            receivers: sent.receivers.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Notification> for v1::Notification {
+    fn from(notification: Notification) -> Self {
+        let copied = notification.copied;
+        Self {
+            id: notification.id.to_string(),
+            template_id: copied.template_id.to_string(),
+            template_name: copied.template_name.to_string(),
+            template_version: convert::count(copied.version),
+            category: copied.category_name.map(|name| name.to_string()),
+            label: copied.label,
+            tags: copied.tags,
+            tag: notification.tag,
+            mode: notification.mode.as_str().to_owned(),
+            status: v1::NotificationStatus::from(notification.status).into(),
+            campaign_id: None,
+            channels: types(&notification.channels),
+            data_type: v1::DataType::from(notification.data_type).into(),
+            total_targets: convert::count(notification.total),
+            sent_count: convert::count(notification.counts.sent),
+            failed_count: convert::count(notification.counts.failed),
+            skipped_count: convert::count(notification.counts.skipped),
+            duplicate_count: convert::count(notification.duplicate_count),
+            receivers: notification.receivers.into_iter().map(Into::into).collect(),
+            completed_at: notification.completed_at.map(convert::timestamp),
+            created_at: Some(convert::timestamp(notification.created_at)),
+        }
+    }
+}
+
+impl From<Receiver> for v1::NotificationReceiver {
+    fn from(receiver: Receiver) -> Self {
+        Self {
+            receiver: receiver.uid.to_string(),
+            deliveries: receiver.deliveries.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Delivery> for v1::Delivery {
+    fn from(delivery: Delivery) -> Self {
+        Self {
+            channel_type: type_number(delivery.channel_type),
+            channel_id: delivery.channel_id.map(|id| id.to_string()),
+            status: v1::DeliveryStatus::from(delivery.verdict.status).into(),
+            reason: delivery.verdict.reason.map(|reason| reason.to_string()),
+            feed_item_id: delivery.feed_item_id.map(|id| id.to_string()),
+        }
+    }
+}
+
+impl From<DeliveryStatus> for v1::DeliveryStatus {
+    fn from(status: DeliveryStatus) -> Self {
+        match status {
+            DeliveryStatus::Accepted => Self::Accepted,
+            DeliveryStatus::Failed => Self::Failed,
+            DeliveryStatus::Suppressed => Self::Suppressed,
+        }
+    }
+}
+
+impl From<NotificationStatus> for v1::NotificationStatus {
+    fn from(status: NotificationStatus) -> Self {
+        match status {
+            NotificationStatus::Dispatching => Self::Dispatching,
+            NotificationStatus::Completed => Self::Completed,
+            NotificationStatus::Failed => Self::Failed,
+            NotificationStatus::PartiallyFailed => Self::PartiallyFailed,
+        }
+    }
+}
+
+fn types(channels: &[ChannelType]) -> Vec<i32> {
+    channels.iter().copied().map(type_number).collect()
+}
