@@ -1,6 +1,7 @@
 //! The way in: both doors, gRPC and REST, onto the same handlers. Protobuf and HTTP are known here and nowhere else; no
 //! rule of the product and no SQL is.
 
+pub mod app;
 pub mod call;
 pub mod category;
 pub mod channel;
@@ -19,6 +20,7 @@ pub mod server;
 pub mod start;
 pub mod status;
 pub mod template;
+pub mod user;
 
 use crate::domain::Service;
 

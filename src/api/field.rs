@@ -31,6 +31,15 @@ impl Fields {
             .ok()
     }
 
+    /// Notes when a field that never changes is sent with another value than it has. It may be cleared by no means either,
+    /// but it may be left out of a resource that is sent back.
+    pub fn immutable(&mut self, field: &str, sent: Option<&str>, current: &str) {
+        if sent.is_none_or(|sent| sent != current) {
+            let violation = Violation::new(field, format!("cannot be changed: must be {current:?} or left out"));
+            self.violations.push(violation.received(sent.unwrap_or_default()));
+        }
+    }
+
     /// Notes that a field breaks a rule.
     pub fn refuse(&mut self, violation: Violation) {
         self.violations.push(violation);

@@ -158,22 +158,22 @@ pub async fn list_keys(
     store::list_api_keys(service.store.read(), app, page).await
 }
 
-/// One key that is not revoked.
-///
-/// # Errors
-/// [`Reason::ApiKeyNotFound`]; those of [`list_keys`].
-pub async fn get_key(service: &Service, acting: &Acting, app: Option<&AppSlug>, id: ApiKeyId) -> Result<ApiKey> {
-    let app = reach(service.store.read(), acting.caller, app).await?;
-    store::get_api_key(service.store.read(), app, id).await
-}
-
-/// Which key to change, of which app.
+/// Which key is meant, of which app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRef {
     /// The app, where the caller names one.
     pub app: Option<AppSlug>,
     /// The key.
     pub id: ApiKeyId,
+}
+
+/// One key that is not revoked.
+///
+/// # Errors
+/// [`Reason::ApiKeyNotFound`]; those of [`list_keys`].
+pub async fn get_key(service: &Service, acting: &Acting, target: &KeyRef) -> Result<ApiKey> {
+    let app = reach(service.store.read(), acting.caller, target.app.as_ref()).await?;
+    store::get_api_key(service.store.read(), app, target.id).await
 }
 
 /// Changes a key.

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Acting, Service, Written};
 use crate::model::id::{AppId, UserId};
+use crate::model::page::{Page, PageRequest};
 use crate::model::user::{
-    ActingUser, NewUser, PRESENCE_INTERVAL, Profile, Resolved, Uid, User, UserPatch, UserStatus, presence_is_due,
+    ActingUser, NewUser, PRESENCE_INTERVAL, Profile, Resolved, Uid, User, UserFilter, UserPatch, UserSort, UserStatus,
+    presence_is_due,
 };
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Timestamp};
@@ -34,6 +36,19 @@ pub async fn create(service: &Service, acting: &Acting, new: NewUser) -> Result<
             })
         })
         .await
+}
+
+/// Lists users that are not deleted.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list(
+    service: &Service,
+    acting: &Acting,
+    filter: &UserFilter,
+    page: &PageRequest<UserSort>,
+) -> Result<Page<User>> {
+    store::list_users(service.store.read(), acting.app()?, filter, page, acting.now).await
 }
 
 /// The internal id behind a list cursor's uid; also of a user who was deleted, so that a walk goes on past them.

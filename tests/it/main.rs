@@ -10,3 +10,4 @@ mod process;
 mod store;
 mod support;
 mod tidy;
+mod user;

@@ -1,4 +1,6 @@
 //! What the tests share.
 
 pub(crate) mod database;
+pub(crate) mod rpc;
 pub(crate) mod server;
+pub(crate) mod world;
