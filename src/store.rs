@@ -132,6 +132,9 @@ impl Store {
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        if let Writer::Postgres(writer) = &self.0.writer {
+            writer.pool.close().await;
+        }
         match &self.0.reader.0 {
             Pool::Sqlite(pool) => pool.close().await,
             Pool::Postgres(pool) => pool.close().await,

@@ -40,7 +40,8 @@ pub struct StoreSettings {
     pub url: String,
     /// Encrypts stored secrets.
     pub secret: SecretKey,
-    /// Connections at most: of the pool on PostgreSQL, for reading on SQLite. 1 to 1,000.
+    /// Connections for reading at most, and on PostgreSQL as many again for writing, so that neither can starve the other;
+    /// SQLite writes over a single one. 1 to 1,000.
     pub connections: u32,
 }
 
@@ -96,12 +97,11 @@ impl Store {
                 (Pool::Sqlite(pool), Writer::Sqlite(writer.map_err(carried)?))
             }
             Place::Postgres(options) => {
+                let read_only = options.clone().options([("default_transaction_read_only", "on")]);
+                let readers = postgres_pool(settings.connections).connect_lazy_with(read_only);
                 let pool = postgres_pool(settings.connections).connect_lazy_with(options.clone());
-                let writer = PostgresWriter {
-                    pool: pool.clone(),
-                    options,
-                };
-                (Pool::Postgres(pool), Writer::Postgres(Box::new(writer)))
+                let writer = PostgresWriter { pool, options };
+                (Pool::Postgres(readers), Writer::Postgres(Box::new(writer)))
             }
         };
         Ok(Self(Arc::new(Inner {
@@ -166,9 +166,8 @@ fn place(settings: &StoreSettings) -> Result<Place> {
 
 fn sqlite_place(url: &str) -> Option<Place> {
     let options = SqliteConnectOptions::from_str(url).ok()?;
-    let path = options.get_filename();
     // A database in memory is a new one for every connection.
-    if path.as_os_str().is_empty() || path == Path::new(":memory:") || url.contains("mode=memory") {
+    if options.get_filename().as_os_str().is_empty() || url.contains(":memory:") || url.contains("mode=memory") {
         return None;
     }
     let options = options

@@ -1,4 +1,4 @@
-//! Reading outside a transaction. It never writes: on SQLite its connections refuse to.
+//! Reading outside a transaction. It never writes: its connections refuse to.
 
 use std::time::Duration;
 
