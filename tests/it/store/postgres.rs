@@ -1,1 +1,322 @@
-//! What only PostgreSQL does.
+//! What only PostgreSQL does: transactions that stand in each other's way, and connections that break in the middle.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use campanile::model::{Reason, Result};
+use campanile::store::{SecretKey, Store, StoreSettings, Tx};
+use sea_orm::{ConnectionTrait, Statement};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
+
+use super::{insert_app, names};
+use crate::support::database::{Backend, TestDatabase};
+
+async fn execute(tx: &Tx, sql: &str) -> Result<()> {
+    tx.execute_unprepared(sql).await?;
+    Ok(())
+}
+
+/// Two apps, `a` and `b`, whose versions the tests below move.
+async fn two_apps(db: &TestDatabase) -> Store {
+    let store = db.open().await;
+    store
+        .write(|tx| {
+            Box::pin(async move {
+                insert_app(tx, "a").await?;
+                insert_app(tx, "b").await
+            })
+        })
+        .await
+        .unwrap();
+    store
+}
+
+async fn versions(store: &Store) -> Vec<i64> {
+    let sql = "SELECT version FROM apps ORDER BY public_id";
+    let statement = Statement::from_string(store.read().get_database_backend(), sql);
+    let rows = store.read().query_all_raw(statement).await.unwrap();
+    rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+}
+
+/// Moves both apps in the given order, and on its first run waits in between until its counterpart is there as well.
+async fn move_both(store: &Store, order: [&'static str; 2], meet: &Arc<Barrier>, runs: &Arc<AtomicU32>) -> Result<()> {
+    let (meet, runs) = (Arc::clone(meet), Arc::clone(runs));
+    let first_run = Arc::new(AtomicU32::new(0));
+    store
+        .write(move |tx| {
+            let (meet, runs, first_run) = (Arc::clone(&meet), Arc::clone(&runs), Arc::clone(&first_run));
+            Box::pin(async move {
+                runs.fetch_add(1, Ordering::SeqCst);
+                let [first, second] =
+                    order.map(|app| format!("UPDATE apps SET version = version + 1 WHERE public_id = '{app}'"));
+                execute(tx, &first).await?;
+                if first_run.fetch_add(1, Ordering::SeqCst) == 0 {
+                    meet.wait().await;
+                }
+                execute(tx, &second).await
+            })
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_deadlock_is_run_again_and_both_writes_happen_once() {
+    let Some(db) = TestDatabase::new(Backend::Postgres).await else {
+        return;
+    };
+    let store = two_apps(&db).await;
+    let (meet, runs) = (Arc::new(Barrier::new(2)), Arc::new(AtomicU32::new(0)));
+    let (one, two) = tokio::join!(
+        move_both(&store, ["a", "b"], &meet, &runs),
+        move_both(&store, ["b", "a"], &meet, &runs),
+    );
+    one.unwrap();
+    two.unwrap();
+    assert_eq!(versions(&store).await, [3, 3]);
+    assert!(
+        runs.load(Ordering::SeqCst) > 2,
+        "nothing stood in the way, so nothing was proven"
+    );
+}
+
+#[tokio::test]
+async fn a_serialization_failure_is_run_again_and_both_writes_happen_once() {
+    let Some(db) = TestDatabase::new(Backend::Postgres).await else {
+        return;
+    };
+    let store = two_apps(&db).await;
+    let (meet, runs) = (Arc::new(Barrier::new(2)), Arc::new(AtomicU32::new(0)));
+    // Each reads both apps and moves one of them: neither order of the two explains what the first runs saw.
+    let skew = async |mine: &'static str| {
+        let (meet, runs, first_run) = (Arc::clone(&meet), Arc::clone(&runs), Arc::new(AtomicU32::new(0)));
+        store
+            .write(move |tx| {
+                let (meet, runs, first_run) = (Arc::clone(&meet), Arc::clone(&runs), Arc::clone(&first_run));
+                Box::pin(async move {
+                    runs.fetch_add(1, Ordering::SeqCst);
+                    execute(tx, "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE").await?;
+                    execute(tx, "SELECT sum(version) FROM apps").await?;
+                    if first_run.fetch_add(1, Ordering::SeqCst) == 0 {
+                        meet.wait().await;
+                    }
+                    let sum = "(SELECT sum(version) FROM apps)";
+                    execute(
+                        tx,
+                        &format!("UPDATE apps SET version = {sum} WHERE public_id = '{mine}'"),
+                    )
+                    .await
+                })
+            })
+            .await
+    };
+    let (one, two) = tokio::join!(skew("a"), skew("b"));
+    one.unwrap();
+    two.unwrap();
+    let mut after = versions(&store).await;
+    after.sort_unstable();
+    assert_eq!(after, [2, 3], "as if one had come after the other");
+    assert!(
+        runs.load(Ordering::SeqCst) > 2,
+        "nothing stood in the way, so nothing was proven"
+    );
+}
+
+#[tokio::test]
+async fn a_write_that_always_conflicts_is_given_up_after_five_runs() {
+    let Some(db) = TestDatabase::new(Backend::Postgres).await else {
+        return;
+    };
+    let store = db.open().await;
+    let runs = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&runs);
+    let refused = store
+        .write(move |tx| {
+            let counted = Arc::clone(&counted);
+            Box::pin(async move {
+                counted.fetch_add(1, Ordering::SeqCst);
+                insert_app(tx, "half").await?;
+                execute(
+                    tx,
+                    "DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '40001'; END $$",
+                )
+                .await
+            })
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.reason(), runs.load(Ordering::SeqCst)),
+        (Reason::Unavailable, 5)
+    );
+    assert!(refused.retry_hint().is_some());
+    assert_eq!(names(&store).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_in_the_middle_is_replaced_and_the_write_happens_once() {
+    let Some(db) = TestDatabase::new(Backend::Postgres).await else {
+        return;
+    };
+    let store = db.open().await;
+    let runs = Arc::new(AtomicU32::new(0));
+    store
+        .write(move |tx| {
+            let runs = Arc::clone(&runs);
+            Box::pin(async move {
+                insert_app(tx, "one").await?;
+                if runs.fetch_add(1, Ordering::SeqCst) == 0 {
+                    execute(tx, "SELECT pg_terminate_backend(pg_backend_pid())").await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
+    assert_eq!(names(&store).await, ["one"]);
+}
+
+#[tokio::test]
+async fn a_write_whose_caller_goes_away_is_rolled_back_and_gives_its_connection_up() {
+    let Some(db) = TestDatabase::new(Backend::Postgres).await else {
+        return;
+    };
+    let mut settings = db.settings();
+    settings.connections = 1;
+    let store = Store::open(&settings).await.unwrap();
+    let slow = store.write(|tx| {
+        Box::pin(async move {
+            insert_app(tx, "nobody waits").await?;
+            execute(tx, "SELECT pg_sleep(1)").await
+        })
+    });
+    assert!(tokio::time::timeout(Duration::from_millis(200), slow).await.is_err());
+    store.write(|tx| Box::pin(insert_app(tx, "next"))).await.unwrap();
+    assert_eq!(names(&store).await, ["next"]);
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_told_in_time_and_nobody_hangs() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let url = |port| format!("postgres://campanile@127.0.0.1:{port}/campanile");
+    let open = async |url: String| {
+        let started = Instant::now();
+        let settings = StoreSettings::new(url, SecretKey::generate().unwrap());
+        let refused = Store::open(&settings).await.err().unwrap();
+        assert_eq!(refused.reason(), Reason::Unavailable);
+        assert!(refused.retry_hint().is_some());
+        assert!(started.elapsed() < Duration::from_secs(10));
+    };
+    // A server that takes the connection and never says a word, and one that is not there.
+    open(url(port)).await;
+    drop(listener);
+    open(url(port)).await;
+}
+
+/// Where a cable cuts: before the server has COMMIT, or before its answer comes back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Cut {
+    Before,
+    After,
+}
+
+/// A cable to the server that breaks once, at the first COMMIT after it is armed.
+struct Cable {
+    url: String,
+    armed: Arc<AtomicU32>,
+}
+
+impl Cable {
+    async fn lay(url: &str, cut: Cut) -> Self {
+        let (base, name) = url.rsplit_once('/').unwrap();
+        let (user, server) = base.rsplit_once('@').unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let armed = Arc::new(AtomicU32::new(0));
+        let (shared, server) = (Arc::clone(&armed), server.to_owned());
+        spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&server).await.unwrap();
+                spawn(carry(client, server, cut, Arc::clone(&shared)));
+            }
+        });
+        Self {
+            url: format!("{user}@127.0.0.1:{port}/{name}"),
+            armed,
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's task ends with its runtime")]
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(task);
+}
+
+async fn carry(mut client: TcpStream, mut server: TcpStream, cut: Cut, armed: Arc<AtomicU32>) {
+    let (mut up, mut down) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut up) => {
+                let Some(said) = read.ok().filter(|read| *read > 0).map(|read| &up[..read]) else { return };
+                let commits = said.windows(6).any(|word| word == b"COMMIT");
+                let cuts = commits && armed.compare_exchange(1, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+                if cuts && cut == Cut::Before {
+                    return;
+                }
+                server.write_all(said).await.unwrap();
+                if cuts {
+                    // The answer arrives and is kept back: the transaction is durable and its client does not know.
+                    drop(server.read(&mut down).await);
+                    return;
+                }
+            }
+            read = server.read(&mut down) => {
+                let Some(said) = read.ok().filter(|read| *read > 0).map(|read| &down[..read]) else { return };
+                client.write_all(said).await.unwrap();
+            }
+        }
+    }
+}
+
+async fn a_lost_commit_is_settled(cut: Cut, runs_expected: u32) {
+    let Some(db) = TestDatabase::new(Backend::Postgres).await else {
+        return;
+    };
+    let cable = Cable::lay(&db.url, cut).await;
+    let mut settings = db.settings();
+    settings.url.clone_from(&cable.url);
+    let store = Store::open(&settings).await.unwrap();
+    let runs = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&runs);
+    cable.armed.store(1, Ordering::SeqCst);
+    let answer = store
+        .write(move |tx| {
+            let counted = Arc::clone(&counted);
+            Box::pin(async move {
+                insert_app(tx, "once").await?;
+                Ok(counted.fetch_add(1, Ordering::SeqCst) + 1)
+            })
+        })
+        .await;
+    assert_eq!(
+        cable.armed.load(Ordering::SeqCst),
+        0,
+        "the cable was not cut, so nothing was proven"
+    );
+    assert_eq!(answer.unwrap(), runs_expected);
+    assert_eq!(runs.load(Ordering::SeqCst), runs_expected);
+    assert_eq!(names(&db.open().await).await, ["once"]);
+}
+
+#[tokio::test]
+async fn a_commit_that_happened_and_whose_answer_was_lost_is_found_and_not_repeated() {
+    a_lost_commit_is_settled(Cut::After, 1).await;
+}
+
+#[tokio::test]
+async fn a_commit_that_never_arrived_is_found_out_and_run_again() {
+    a_lost_commit_is_settled(Cut::Before, 2).await;
+}
