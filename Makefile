@@ -19,7 +19,7 @@ help:
 
 run:
 	cargo build --locked
-	target/debug/campanile demo
+	node clients/demo.mjs target/debug/campanile
 
 test:
 	tests/setup/run.sh
