@@ -10,11 +10,11 @@ mod ending;
 mod observe;
 mod speech;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Version, header};
 use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 use tower::{BoxError, Layer, Service};
 use tracing::Instrument;
 
@@ -60,7 +62,7 @@ pub struct Peer(pub IpAddr);
 pub struct Doors {
     /// The REST door.
     pub rest: Router,
-    /// The gRPC services, health and reflection among them.
+    /// The gRPC services; health is added to them.
     pub grpc: tonic::service::Routes,
     /// Every rpc that the gRPC services have.
     pub methods: Vec<&'static Method>,
@@ -102,6 +104,9 @@ struct Inner {
     authenticator: caller::Authenticator,
     limiter: rate::Limiter,
     deadline_max: Duration,
+    health: HealthReporter,
+    /// What was told last; nothing at first.
+    serving: Mutex<Option<bool>>,
     means: Means,
 }
 
@@ -139,9 +144,12 @@ impl Edge {
     /// Puts the layers in front of the doors.
     #[must_use]
     pub fn new(doors: Doors, options: &Options, means: Means) -> Self {
+        let (health, service) = tonic_health::server::health_reporter();
         Self(Arc::new(Inner {
             rest: doors.rest,
-            grpc: doors.grpc.prepare(),
+            grpc: doors.grpc.add_service(service).prepare(),
+            health,
+            serving: Mutex::default(),
             methods: doors
                 .methods
                 .into_iter()
@@ -154,10 +162,30 @@ impl Edge {
         }))
     }
 
-    /// Frees what time has made superfluous; to be called about every [`crate::telemetry::UPKEEP_INTERVAL`].
-    pub fn upkeep(&self) {
+    /// Frees what time has made superfluous and looks whether the service is ready; to be called at the start and about
+    /// every [`crate::telemetry::UPKEEP_INTERVAL`].
+    pub async fn upkeep(&self) {
         self.0.limiter.upkeep();
         self.0.means.meter.upkeep();
+        let ready = (self.0.means.pages.check_ready)().await.is_ok();
+        self.tell_health(ready && !self.0.means.stopping.is_cancelled()).await;
+    }
+
+    /// Tells those who ask by grpc.health.v1 whether calls are served, as a whole and per service.
+    pub async fn tell_health(&self, serving: bool) {
+        let told = &self.0.serving;
+        let before = told.lock().unwrap_or_else(PoisonError::into_inner).replace(serving);
+        let status = if serving {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        let services: BTreeSet<&str> = self.0.methods.values().map(|method| method.service).collect();
+        if before != Some(serving) {
+            for name in services.into_iter().chain([""]) {
+                self.0.health.set_service_status(name, status).await;
+            }
+        }
     }
 }
 

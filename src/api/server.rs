@@ -100,20 +100,43 @@ impl Server {
     pub async fn run(self, edge: Edge, meter: Meter, stop: CancellationToken) -> Ended {
         let connections = TaskTracker::new();
         let cut = CancellationToken::new();
+        edge.upkeep().await;
+        let upkeep = async {
+            loop {
+                tokio::time::sleep(UPKEEP_INTERVAL).await;
+                edge.upkeep().await;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.accept(&edge, (&meter, &stop), (&connections, &cut)) => {}
+            () = upkeep => {}
+        }
+        drop(self.listener);
+        edge.tell_health(false).await;
+        connections.close();
+        let drained = tokio::time::timeout(self.options.drain, connections.wait()).await;
+        if drained.is_ok() {
+            return Ended::Drained;
+        }
+        let left = connections.len();
+        cut.cancel();
+        connections.wait().await;
+        Ended::Cut(left)
+    }
+
+    /// Takes connections for ever.
+    async fn accept(
+        &self,
+        edge: &Edge,
+        (meter, stop): (&Meter, &CancellationToken),
+        (connections, cut): (&TaskTracker, &CancellationToken),
+    ) {
         let room = Arc::new(Semaphore::new(self.options.connections_max));
         let stack = stack(edge.clone(), &self.options);
         let open = meter.gauge(Metric::Connections);
-        let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => break,
-                _ = upkeep.tick() => {
-                    edge.upkeep();
-                    continue;
-                }
-                accepted = accept(&self.listener, &room) => accepted,
-            };
-            let Some((stream, peer, place)) = accepted else {
+            let Some((stream, peer, place)) = accept(&self.listener, &room).await else {
                 continue;
             };
             let connection = Connection {
@@ -134,16 +157,6 @@ impl Server {
                 drop(place);
             });
         }
-        drop(self.listener);
-        connections.close();
-        let drained = tokio::time::timeout(self.options.drain, connections.wait()).await;
-        if drained.is_ok() {
-            return Ended::Drained;
-        }
-        let left = connections.len();
-        cut.cancel();
-        connections.wait().await;
-        Ended::Cut(left)
     }
 }
 

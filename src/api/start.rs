@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
+use tonic_reflection::server::Builder;
 
 use super::edge::{Doors, Edge, Means, Options};
 use super::ops::Pages;
@@ -13,6 +15,15 @@ use super::{Api, doors as generated};
 use crate::domain::{Service, identity};
 use crate::model::{Error, Result};
 use crate::telemetry::Meter;
+
+/// Lets a service read and write compressed messages; tonic gives each its own type, so no function can.
+macro_rules! packed {
+    ($service:expr) => {
+        $service
+            .accept_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Gzip)
+    };
+}
 
 /// The layers and doors of a service. `stopping` is cancelled when the server stops.
 ///
@@ -39,7 +50,7 @@ pub fn edge(service: &Service, options: &Options, (meter, stopping): (Meter, Can
     Ok(Edge::new(doors(service)?, options, means))
 }
 
-/// Every service of the contract on both doors, with health.
+/// Every service of the contract on both doors, and reflection over gRPC.
 ///
 /// # Errors
 /// Internal, when the routes contradict each other, which the build has excluded.
@@ -54,15 +65,20 @@ pub fn doors(service: &Service) -> Result<Doors> {
         generated::notification_routes(&api, dialect),
         generated::feed_routes(&api, dialect),
     ];
-    let (_, health) = tonic_health::server::health_reporter();
-    let grpc = Routes::new(health)
-        .add_service(generated::app_grpc(&api))
-        .add_service(generated::user_grpc(&api))
-        .add_service(generated::channel_grpc(&api))
-        .add_service(generated::category_grpc(&api))
-        .add_service(generated::template_grpc(&api))
-        .add_service(generated::notification_grpc(&api))
-        .add_service(generated::feed_grpc(&api));
+    let reflection = |builder: Builder<'static>| builder.register_encoded_file_descriptor_set(generated::DESCRIPTORS);
+    let v1 = reflection(Builder::configure()).build_v1().map_err(Error::internal)?;
+    let v1alpha = reflection(Builder::configure())
+        .build_v1alpha()
+        .map_err(Error::internal)?;
+    let grpc = Routes::new(v1)
+        .add_service(v1alpha)
+        .add_service(packed!(generated::app_grpc(&api)))
+        .add_service(packed!(generated::user_grpc(&api)))
+        .add_service(packed!(generated::channel_grpc(&api)))
+        .add_service(packed!(generated::category_grpc(&api)))
+        .add_service(packed!(generated::template_grpc(&api)))
+        .add_service(packed!(generated::notification_grpc(&api)))
+        .add_service(packed!(generated::feed_grpc(&api)));
     Ok(Doors {
         rest: Router::new(routes.concat()).map_err(Error::internal)?,
         grpc,

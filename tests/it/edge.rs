@@ -140,7 +140,7 @@ async fn answer(method: &'static Method, request: Request) -> Response {
 }
 
 /// REST routes that answer by `answer`; over gRPC nothing but the built-in services.
-async fn doors() -> Doors {
+fn doors() -> Doors {
     let routes = METHODS.iter().map(|method| Route {
         method,
         verb: if method.server_streaming {
@@ -152,13 +152,9 @@ async fn doors() -> Doors {
         dialect: &dialect::CAMPAIGNS,
         handler: Arc::new(|request, _| Box::pin(answer(method, request))),
     });
-    let (reporter, health) = tonic_health::server::health_reporter();
-    reporter
-        .set_service_status("test.Layers", tonic_health::ServingStatus::Serving)
-        .await;
     Doors {
         rest: Router::new(routes.collect()).unwrap(),
-        grpc: tonic::service::Routes::new(health),
+        grpc: tonic::service::Routes::default(),
         methods: METHODS.to_vec(),
     }
 }
@@ -187,7 +183,7 @@ fn setup() -> Setup {
 }
 
 async fn server() -> TestServer {
-    TestServer::start(doors().await, setup()).await
+    TestServer::start(doors(), setup()).await
 }
 
 /// A gRPC client of the server for calls of whatever path.

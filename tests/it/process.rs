@@ -6,8 +6,9 @@ use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 
 use crate::support::server::{http1, http2};
 
@@ -30,10 +31,39 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
+/// The services that a server's reflection lists.
+async fn reflected(url: &str) -> Vec<String> {
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    let channel = tonic::transport::Endpoint::from_shared(url.to_owned())
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let ask = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let asks = futures::stream::iter([ask]);
+    let mut answers = ServerReflectionClient::new(channel)
+        .server_reflection_info(asks)
+        .await
+        .unwrap()
+        .into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
+    let MessageResponse::ListServicesResponse(list) = answer else {
+        return Vec::new();
+    };
+    list.service.into_iter().map(|service| service.name).collect()
+}
+
 /// A server in a process of its own.
 struct Running {
     child: Child,
-    log: Lines<BufReader<ChildStderr>>,
+    /// Reads on all the time: a server whose log nobody reads stands still once the pipe is full.
+    log: JoinSet<String>,
     url: String,
 }
 
@@ -45,14 +75,23 @@ impl Running {
             .stderr(Stdio::piped())
             .stdout(Stdio::null());
         let mut child = command.spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let url = loop {
-            let line = log.next_line().await.unwrap().unwrap();
+            let line = lines.next_line().await.unwrap().unwrap();
             let line: serde_json::Value = serde_json::from_str(&line).unwrap();
             if let Some(url) = line["url"].as_str() {
                 break url.to_owned();
             }
         };
+        let mut log = JoinSet::new();
+        log.spawn(async move {
+            let mut rest = String::new();
+            while let Some(line) = lines.next_line().await.unwrap() {
+                rest.push_str(&line);
+                rest.push('\n');
+            }
+            rest
+        });
         Self { child, log, url }
     }
 
@@ -68,14 +107,10 @@ impl Running {
         );
     }
 
-    /// The exit code and the rest of the log.
+    /// The exit code and the log since the start.
     async fn exit(mut self) -> (Option<i32>, String) {
-        let mut rest = String::new();
-        while let Some(line) = self.log.next_line().await.unwrap() {
-            rest.push_str(&line);
-            rest.push('\n');
-        }
-        (self.child.wait().await.unwrap().code(), rest)
+        let code = self.child.wait().await.unwrap().code();
+        (code, self.log.join_next().await.unwrap().unwrap())
     }
 }
 
@@ -132,6 +167,10 @@ async fn a_server_starts_from_nothing_and_stops_cleanly() {
             let answer = http1().get(format!("{}{page}", server.url)).send().await.unwrap();
             assert_eq!(answer.status(), 200, "{page}");
         }
+        let services = reflected(&server.url).await;
+        for service in ["campanile.v1.AppService", "campanile.v1.NotificationService"] {
+            assert!(services.iter().any(|name| name == service), "{services:?}");
+        }
         server.signal().await;
         let (code, log) = server.exit().await;
         assert_eq!(code, Some(0), "{log}");
@@ -181,7 +220,7 @@ async fn sigterm_under_load_loses_no_call_and_exits_with_0() {
     let folder = TempDir::new().unwrap();
     let server = Running::start(folder.path(), &[]).await;
     let url = format!("{}/openapi.json", server.url);
-    let mut callers = tokio::task::JoinSet::new();
+    let mut callers = JoinSet::new();
     for number in 0..8 {
         let client = if number % 2 == 0 { http1() } else { http2() };
         let url = url.clone();

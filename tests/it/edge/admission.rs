@@ -150,7 +150,7 @@ async fn the_right_credential_comes_through() {
 async fn a_host_name_of_another_app_is_refused() {
     let mut setup = setup();
     setup.edge.authentication.host_pattern = Some("{appId}.api-{region}.example.com".to_owned());
-    let server = TestServer::start(doors().await, setup).await;
+    let server = TestServer::start(doors(), setup).await;
     let call = |host: &str| {
         let request = http1().post(format!("{}/echo", server.url)).header("apikey", FULL);
         request.header("host", host).send()
@@ -210,7 +210,7 @@ async fn a_used_up_rate_limit_says_when_to_come_back_in_both_spellings() {
         standard: NonZeroU32::new(2),
         core: NonZeroU32::new(1),
     };
-    let server = TestServer::start(doors().await, setup).await;
+    let server = TestServer::start(doors(), setup).await;
     let call = |path: &str| {
         http1()
             .post(format!("{}/{path}", server.url))
@@ -271,7 +271,7 @@ async fn a_used_up_rate_limit_says_when_to_come_back_in_both_spellings() {
 async fn guessing_keys_is_bounded_by_the_address_it_comes_from() {
     let mut setup = setup();
     setup.edge.rate.standard = NonZeroU32::new(2);
-    let server = TestServer::start(doors().await, setup).await;
+    let server = TestServer::start(doors(), setup).await;
     let call = |key: &str| {
         http1()
             .post(format!("{}/echo", server.url))

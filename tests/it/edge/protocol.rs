@@ -113,7 +113,7 @@ async fn a_deadline_ends_the_call_on_both_protocols() {
 async fn the_servers_own_deadline_holds_for_calls_without_one() {
     let mut setup = setup();
     setup.edge.deadline_max = std::time::Duration::from_millis(100);
-    let server = TestServer::start(doors().await, setup).await;
+    let server = TestServer::start(doors(), setup).await;
     let call = http1().post(format!("{}/slow", server.url)).header("apikey", FULL);
     assert_eq!(call.header("grpc-timeout", "1H").send().await.unwrap().status(), 504);
 }
@@ -209,11 +209,19 @@ async fn the_pages_answer_without_a_credential() {
 async fn a_store_that_is_away_makes_the_server_unready_but_alive() {
     let mut setup = setup();
     setup.check_ready = std::sync::Arc::new(|| boxed(Err(Error::new(Reason::Unavailable, "the database is away"))));
-    let server = TestServer::start(doors().await, setup).await;
+    let server = TestServer::start(doors(), setup).await;
     let get = |path: &str| http1().get(format!("{}{path}", server.url)).send();
     let (status, body): (u16, Value) = read(get("/readyz").await.unwrap()).await;
     assert_eq!((status, &body["error"]["code"]), (503, &json!("ERR_UNAVAILABLE")));
     assert_eq!(get("/healthz").await.unwrap().status(), 200);
+    let mut client = tonic_health::pb::health_client::HealthClient::new(channel(&server).await);
+    for service in ["", "test.Layers"] {
+        let ask = tonic_health::pb::HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let answer = client.check(ask).await.unwrap().into_inner();
+        assert_eq!(answer.status, 2, "{service} is not serving");
+    }
 }
 
 #[tokio::test]
@@ -236,7 +244,7 @@ async fn large_answers_are_compressed_for_those_who_ask() {
 async fn browsers_may_call_from_the_origins_of_the_setting_and_never_with_a_servers_key() {
     let mut setup = setup();
     setup.server.cors_origins = vec!["https://app.example".to_owned()];
-    let open = TestServer::start(doors().await, setup).await;
+    let open = TestServer::start(doors(), setup).await;
     let ask = |server: &TestServer, origin: &'static str| {
         let request = http1().request(reqwest::Method::OPTIONS, format!("{}/echo", server.url));
         let request = request

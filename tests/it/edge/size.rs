@@ -82,7 +82,7 @@ async fn an_encoding_that_is_not_read_is_415() {
 async fn who_sends_headers_too_slowly_is_cut_off() {
     let mut setup = setup();
     setup.server.header_read_timeout = Duration::from_millis(200);
-    let server = TestServer::start(doors().await, setup).await;
+    let server = TestServer::start(doors(), setup).await;
     for start in ["", "P", "PRI * HTTP/2.0\r\n", "POST /echo HTTP/1.1\r\nhost: x\r\n"] {
         let began = Instant::now();
         let mut stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();

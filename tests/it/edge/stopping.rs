@@ -5,7 +5,7 @@ use std::time::Duration;
 use campanile::api::server::Ended;
 use futures::future::join_all;
 
-use super::{FULL, doors, server, setup};
+use super::{FULL, channel, doors, server, setup};
 use crate::support::server::{TestServer, http1, http2};
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn a_stream_ends_at_its_deadline() {
 async fn what_does_not_end_in_time_is_cut() {
     let mut setup = setup();
     setup.server.drain = Duration::from_millis(50);
-    let server = TestServer::start(doors().await, setup).await;
+    let server = TestServer::start(doors(), setup).await;
     let call = http1()
         .post(format!("{}/slow", server.url))
         .header("apikey", FULL)
@@ -73,4 +73,22 @@ async fn what_does_not_end_in_time_is_cut() {
     let (answer, ()) = futures::join!(call, stop);
     assert!(answer.is_err());
     assert_eq!(server.ended().await, Ended::Cut(1));
+}
+
+#[tokio::test]
+async fn a_watcher_of_health_hears_of_the_stop_and_is_let_go() {
+    let server = server().await;
+    let mut client = tonic_health::pb::health_client::HealthClient::new(channel(&server).await);
+    let ask = tonic_health::pb::HealthCheckRequest::default();
+    let mut watch = client.watch(ask).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status, 1, "serving");
+    server.stop();
+    let last = loop {
+        match watch.message().await {
+            Ok(Some(answer)) => assert_eq!(answer.status, 2, "not serving"),
+            other => break other,
+        }
+    };
+    assert_eq!(last.unwrap_err().code(), tonic::Code::Unavailable);
+    assert_eq!(server.ended().await, Ended::Drained);
 }
