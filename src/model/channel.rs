@@ -108,7 +108,7 @@ impl ChannelLimit {
                 Err(Error::new(Reason::Forbidden, message).with("rule", format!("channelType {channel_type}")))
             }
             Self::AtMost(limit) if used >= u64::from(limit) => {
-                let message = format!("the app has all of its {limit} channels of type {channel_type}");
+                let message = format!("the app may have {limit} of channel type {channel_type} and has {used}");
                 Err(Error::new(Reason::Conflict, message).with("limit", limit))
             }
             Self::AtMost(_) | Self::Unlimited => Ok(()),

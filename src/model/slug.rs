@@ -14,7 +14,7 @@ const ID_DIGITS: usize = 26;
 
 const PATTERN: &str = "must match ^[a-z0-9][a-z0-9_-]{0,99}$";
 const LIKE_AN_ID: &str = "must not look like an id, which is letters, a dash and 26 letters and digits";
-const IS_RESERVED: &str = "must not be a reserved word: availability, categories";
+const IS_RESERVED: &str = "must not be one of the reserved words availability and categories";
 
 /// A name of 1 to 100 characters `a-z`, `0-9`, `_` and `-`, which starts with a letter or digit, is not taken for an id,
 /// and is no word that the API's own paths use.

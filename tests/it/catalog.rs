@@ -14,9 +14,28 @@ use campanile::model::template::{
 use campanile::model::{Caller, Clock, Reason, Result, Timestamp};
 use campanile::store::Store;
 use futures::future::join_all;
+use serde_json::Value;
 
 use crate::on_both;
 use crate::support::database::TestDatabase;
+
+/// A refusal as both doors tell it: over gRPC paths begin with the request's field that holds the resource, over REST
+/// the resource is the body.
+pub(crate) fn at_root(resource: &str, refusal: &Value) -> Value {
+    let prefix = format!("{resource}.");
+    let field = |(name, value): (&String, &Value)| {
+        let name = name.strip_prefix(&prefix).unwrap_or(name).to_owned();
+        let value = match (name.as_str(), value) {
+            ("devMessage", Value::String(text)) => Value::from(text.replace(&prefix, "")),
+            (_, value) => at_root(resource, value),
+        };
+        (name, value)
+    };
+    match refusal {
+        Value::Object(fields) => Value::Object(fields.iter().map(field).collect()),
+        other => other.clone(),
+    }
+}
 
 fn noon() -> Timestamp {
     Timestamp::from_millis(1_705_320_000_000).unwrap()

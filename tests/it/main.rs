@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod catalog;
+mod category;
+mod channel;
 mod contract;
 mod edge;
 mod feed;
@@ -9,5 +11,6 @@ mod identity;
 mod process;
 mod store;
 mod support;
+mod template;
 mod tidy;
 mod user;

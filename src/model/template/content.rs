@@ -79,11 +79,15 @@ fn check_card(card: &JsonObject, path: &str, violations: &mut Vec<Violation>) {
         let field = format!("{path}.{member}");
         match card.get(member) {
             None => violations.push(Violation::new(field, format!("is required and {rule}"))),
-            Some(value) if !holds(value) => violations.push(Violation::new(field, rule).received(value)),
+            Some(value) if !holds(value) => {
+                // A text stands as it is: the quotes of its JSON would be quoted once more.
+                let received = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                violations.push(Violation::new(field, rule).received(received));
+            }
             Some(_) => {}
         }
     };
-    root("version", "must be \"1.0\"", |value| value == CARD_VERSION);
+    root("version", "must be the text 1.0", |value| value == CARD_VERSION);
     root("body", "must be a list of at least one element", |value| {
         value.as_array().is_some_and(|elements| !elements.is_empty())
     });
@@ -137,7 +141,7 @@ mod tests {
         assert_eq!(
             faults,
             [
-                "channels[0].content.version must be \"1.0\", received \"1.0\"",
+                "channels[0].content.version must be the text 1.0, received \"1.0\"",
                 "channels[0].content.body must be a list of at least one element, received \"[]\"",
                 "channels[0].content.style is required and must be an object",
                 "channels[0].content.fallbackText must be a string, received \"null\"",
