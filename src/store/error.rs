@@ -32,6 +32,8 @@ pub(super) enum Fault {
     Referred,
     /// The statement took too long and was stopped.
     Slow,
+    /// The database is there and does not let us in, or its file cannot be opened or written.
+    Denied,
     /// The statement is at fault.
     Statement,
 }
@@ -72,6 +74,8 @@ impl Fault {
             "23001" | "23503" => Self::Referred,
             // query_canceled (statement_timeout), lock_not_available
             "57014" | "55P03" => Self::Slow,
+            // invalid_authorization_specification, invalid_password, invalid_catalog_name, insufficient_privilege
+            "28000" | "28P01" | "3D000" | "42501" => Self::Denied,
             // too_many_connections
             "53300" => Self::Busy,
             // connection exceptions, idle_in_transaction_session_timeout, shutdowns, read_only_sql_transaction (a node
@@ -96,6 +100,8 @@ impl Fault {
             5 | 6 => Self::Conflict,
             // SQLITE_NOMEM, SQLITE_INTERRUPT, SQLITE_IOERR, SQLITE_FULL
             7 | 9 | 10 | 13 => Self::Dead,
+            // SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN, SQLITE_NOTADB
+            3 | 8 | 14 | 26 => Self::Denied,
             _ => Self::Statement,
         }
     }
@@ -114,6 +120,10 @@ impl Fault {
             ),
             Self::Dead => unavailable("the database cannot write, nothing was changed", RETRY_LATER),
             Self::Slow => unavailable("the database took too long, nothing was changed", RETRY_SOON),
+            Self::Denied => unavailable(
+                "the database refuses access, nothing was changed; check its URL and the rights that this gives",
+                RETRY_LATER,
+            ),
             Self::Taken => Error::new(Reason::Conflict, "an entity with the same key exists"),
             Self::Referred => Error::new(
                 Reason::Conflict,

@@ -67,7 +67,7 @@ impl PostgresWriter {
             fault = match self.attempt(&work, budget, deadline).await {
                 Attempt::Committed(value) => return Ok(value),
                 Attempt::Refused(error) => return Err(error),
-                Attempt::Again(fault @ (Fault::Busy | Fault::Slow)) => return Err(fault.error()),
+                Attempt::Again(fault @ (Fault::Busy | Fault::Slow | Fault::Denied)) => return Err(fault.error()),
                 Attempt::Again(fault) => fault,
                 Attempt::Lost(value, xid) => match self.settle(&xid).await {
                     Outcome::Committed => return Ok(value),

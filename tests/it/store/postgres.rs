@@ -198,6 +198,18 @@ async fn a_write_whose_caller_goes_away_is_rolled_back_and_gives_its_connection_
 }
 
 #[tokio::test]
+async fn a_database_that_does_not_exist_is_told_as_refused_access() {
+    let Some(db) = TestDatabase::new(Backend::Postgres).await else {
+        return;
+    };
+    let mut settings = db.settings();
+    settings.url.push_str("_nowhere");
+    let refused = Store::open(&settings).await.err().unwrap();
+    assert_eq!(refused.reason(), Reason::Unavailable);
+    assert!(refused.dev_message().contains("refuses access"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_database_that_is_away_is_told_in_time_and_nobody_hangs() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -166,6 +166,19 @@ on_both! {
 }
 
 #[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("notes.txt");
+    let notes = "not a database, but something that somebody needs ".repeat(100);
+    std::fs::write(&file, &notes).unwrap();
+    let settings = StoreSettings::new(format!("sqlite://{}", file.display()), SecretKey::generate().unwrap());
+    let refused = Store::open(&settings).await.err().unwrap();
+    assert_eq!(refused.reason(), Reason::Unavailable);
+    assert!(refused.dev_message().contains("refuses access"), "{refused}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), notes);
+}
+
+#[tokio::test]
 async fn settings_that_cannot_be_right_are_refused_by_name_and_never_repeated() {
     for url in [
         "",
