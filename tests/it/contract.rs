@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use campanile::config::SETTINGS;
 use campanile::model::Reason;
 use prost::Message;
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
@@ -236,6 +237,24 @@ fn the_readme_lists_every_error() {
         .collect();
     let missing: Vec<_> = table.iter().filter(|row| !readme.contains(row.as_str())).collect();
     assert!(missing.is_empty(), "add to the table of errors:\n{}", table.join("\n"));
+}
+
+#[test]
+fn the_readme_lists_every_setting() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let rows: Vec<_> = SETTINGS
+        .iter()
+        .map(|setting| {
+            let default = match setting.default {
+                "" => "–".to_owned(),
+                default => format!("`{default}`"),
+            };
+            let (variable, bounds) = (setting.variable(), setting.bounds());
+            format!("| `{variable}` | {bounds} | {default} | {} |", setting.meaning)
+        })
+        .collect();
+    let missing = rows.iter().any(|row| !readme.contains(row.as_str()));
+    assert!(!missing, "the table of settings has to hold:\n{}", rows.join("\n"));
 }
 
 fn grpc_name(code: i32) -> &'static str {
