@@ -77,10 +77,13 @@ fn checked(package: &Package, message: &MessageDescriptor, patterns: &mut Patter
     for (at, field) in fields.iter().enumerate() {
         let (json, proto) = (field.json_name(), field.name());
         let (output, secret) = (output_only(field), secret(field));
-        write!(
-            table,
-            "rt::Field {{ json: {json:?}, proto: {proto:?}, output_only: {output}, secret: {secret} }},"
-        )?;
+        write!(table, "rt::Field::new({json:?}, {proto:?})")?;
+        for (marked, mark) in [(output, ".output_only()"), (secret, ".secret()")] {
+            if marked {
+                table.push_str(mark);
+            }
+        }
+        table.push(',');
         if output {
             continue;
         }
@@ -390,7 +393,7 @@ fn told_apart(
         }
         let (pattern, what) = match kind.as_str() {
             "rt::Text" => ("rt::Json::Text(_)", "a string"),
-            "rt::Bool" => ("rt::Json::Bool(_)", "true or false"),
+            "rt::Bool" => ("rt::Json::Bool(_)", "a boolean"),
             _ => (
                 "rt::Json::Signed(_) | rt::Json::Unsigned(_) | rt::Json::Float(_)",
                 "a number",

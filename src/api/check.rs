@@ -31,6 +31,12 @@ pub struct Problems {
     pub(super) names: &'static [(&'static str, &'static str)],
     /// The fields that the body named at its root, by proto name, when that is what an update goes by.
     pub(super) present: Option<Vec<&'static str>>,
+    /// Whether bounds are checked by now; before, values are read.
+    pub(super) checking: bool,
+    /// What could not be read, by path.
+    unread: Vec<String>,
+    /// Whether the body as a whole could not be read.
+    body_unread: bool,
     /// The query parameters that were read.
     pub(super) given: Vec<String>,
 }
@@ -101,12 +107,7 @@ impl Problems {
 
     /// Whether the value is the body itself, whose keys are noted.
     pub(super) fn is_body_root(&self) -> bool {
-        let root = match (self.body_field, self.path.as_slice()) {
-            (None, []) => true,
-            (Some(body), [Step::Field(first)]) => body == *first,
-            _ => false,
-        };
-        root && self.present.is_some()
+        self.present.is_some() && self.is_root()
     }
 
     /// The body has this key.
@@ -125,25 +126,47 @@ impl Problems {
         if fresh {
             self.given.push(path);
         } else {
-            self.violate("must not be given twice");
+            self.misname("must not be given twice");
         }
         fresh
     }
 
-    /// The value breaks a rule.
+    /// The value breaks a rule. While values are read that means that this one could not be: it and its parts break no
+    /// further rules.
     pub fn violate(&mut self, rule: impl Into<String>) {
         self.record(rule.into(), None);
+        self.note_unread();
     }
 
-    /// The value breaks a rule, and is shown unless it is secret.
+    /// The same, with the value, unless it is secret.
     pub fn refuse(&mut self, rule: impl Into<String>, received: impl fmt::Display) {
+        self.remark(rule, received);
+        self.note_unread();
+    }
+
+    /// The value was read and breaks a rule all the same.
+    pub fn remark(&mut self, rule: impl Into<String>, received: impl fmt::Display) {
         let secret = self.path.iter().any(|step| matches!(step, Step::Secret(_)));
         self.record(rule.into(), (!secret).then(|| received.to_string()));
     }
 
+    /// The name of a value is wrong, whatever its value.
+    pub fn misname(&mut self, rule: impl Into<String>) {
+        self.record(rule.into(), None);
+    }
+
+    fn note_unread(&mut self) {
+        if self.checking || self.unread.len() > Self::NAMED_MAX {
+            return;
+        }
+        self.body_unread |= self.is_root();
+        self.unread.push(self.path());
+    }
+
     fn record(&mut self, rule: String, received: Option<String>) {
         let field = self.path();
-        if self.is_known(&field) {
+        let known = |violation: &Violation| violation.field == field && violation.rule == rule;
+        if self.is_unread(&field) || self.found.iter().any(known) {
             return;
         }
         if self.found.len() == Self::NAMED_MAX {
@@ -157,14 +180,28 @@ impl Problems {
         });
     }
 
-    /// A value that could not be read breaks no further rules, and neither do its parts.
-    fn is_known(&self, field: &str) -> bool {
-        let covers = |known: &str| {
-            field
-                .strip_prefix(known)
-                .is_some_and(|rest| known == "body" || rest.is_empty() || rest.starts_with(['.', '[']))
+    fn is_unread(&self, field: &str) -> bool {
+        if !self.checking {
+            return false;
+        }
+        let covers = |unread: &String| {
+            let rest = field.strip_prefix(unread.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
-        self.found.iter().any(|violation| covers(&violation.field))
+        let inside = match (self.body_field, self.path.first()) {
+            (Some(body), Some(Step::Field(first))) => body == *first,
+            (body, _) => body.is_none(),
+        };
+        (self.body_unread && inside) || self.unread.iter().any(covers)
+    }
+
+    /// Whether the value is the body itself.
+    fn is_root(&self) -> bool {
+        match (self.body_field, self.path.as_slice()) {
+            (None, []) => true,
+            (Some(body), [Step::Field(first)]) => body == *first,
+            _ => false,
+        }
     }
 
     /// The path of the value that is looked at.
@@ -258,6 +295,33 @@ pub struct Field {
     pub secret: bool,
 }
 
+impl Field {
+    /// A field that callers may set.
+    #[must_use]
+    pub const fn new(json: &'static str, proto: &'static str) -> Self {
+        Self {
+            json,
+            proto,
+            output_only: false,
+            secret: false,
+        }
+    }
+
+    /// The same, set by the service alone.
+    #[must_use]
+    pub const fn output_only(mut self) -> Self {
+        self.output_only = true;
+        self
+    }
+
+    /// The same, with a value that must not be repeated.
+    #[must_use]
+    pub const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,10 +366,14 @@ mod tests {
     fn a_part_of_what_could_not_be_read_is_not_named_again() {
         let mut problems = Problems::new();
         problems.field("part", |p| p.refuse("must be an object", 5));
+        problems.field("list", |p| p.remark("must not have more than 3 items", 5));
+        problems.checking = true;
+        problems.field("list", |p| p.index(0, |p| p.violate("is required")));
         problems.field("part", |p| p.field("name", |p| p.violate("is required")));
         problems.field("partner", |p| p.violate("is required"));
         let error = problems.into_result().unwrap_err();
-        assert_eq!(error.violations().len(), 2);
+        let found: Vec<_> = error.violations().iter().map(|v| v.field.as_str()).collect();
+        assert_eq!(found, ["part", "list", "list[0]", "partner"]);
     }
 
     #[test]

@@ -67,9 +67,32 @@ impl FromStr for Timestamp {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const RULE: &str = "must be an RFC 3339 timestamp such as 2024-01-15T09:30:00.000Z, or unix seconds";
-        let instant: jiff::Timestamp = text.parse().ok().ok_or(RULE)?;
-        Self::from_millis(instant.as_millisecond()).ok_or(RULE)
+        if !is_rfc3339(text) {
+            return Err(RULE);
+        }
+        let millis = match text.strip_suffix(['Z', 'z']) {
+            // Civil time, because the library's instants end a day before the year 9999 does.
+            Some(utc) => {
+                let civil: jiff::civil::DateTime = utc.parse().ok().ok_or(RULE)?;
+                i64::try_from(civil.duration_since(EPOCH).as_millis())
+                    .ok()
+                    .ok_or(RULE)?
+            }
+            None => text.parse::<jiff::Timestamp>().ok().ok_or(RULE)?.as_millisecond(),
+        };
+        Self::from_millis(millis).ok_or(RULE)
     }
+}
+
+/// Whether a text has the form of RFC 3339; the library takes more, such as a date without hyphens or a zone's name.
+fn is_rfc3339(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let at = |place: usize, marks: &[u8]| bytes.get(place).is_some_and(|byte| marks.contains(byte));
+    let zone = text.ends_with(['Z', 'z']) || {
+        let from = bytes.len().saturating_sub(6);
+        at(from, b"+-") && at(from + 3, b":")
+    };
+    at(4, b"-") && at(7, b"-") && at(10, b"Tt") && at(13, b":") && at(16, b":") && zone
 }
 
 /// Where the time comes from: the system, or in tests a hand that sets it.
@@ -119,6 +142,29 @@ mod tests {
         assert_eq!(instant.to_string().parse(), Ok(instant));
         assert_eq!(Timestamp::MIN.to_string(), "0001-01-01T00:00:00.000Z");
         assert_eq!(Timestamp::MAX.to_string(), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn reads_rfc3339_to_the_last_instant_and_nothing_laxer() {
+        assert_eq!("9999-12-31T23:59:59.999Z".parse(), Ok(Timestamp::MAX));
+        assert_eq!("0001-01-01T00:00:00Z".parse(), Ok(Timestamp::MIN));
+        let noon = Timestamp::from_millis(1_705_320_000_000);
+        assert_eq!("2024-01-15T13:00:00.0009+01:00".parse().ok(), noon);
+        for lax in [
+            "2024-01-15",
+            "20240115T120000Z",
+            "2024-01-15T12Z",
+            "2024-01-15T12:00Z",
+            "2024-01-15T12:00:00",
+            "2024-01-15T12:00:00+0100",
+            "2024-01-15T12:00:00+01:00[Europe/Berlin]",
+            "2024-02-30T12:00:00Z",
+            "2024-01-15T25:00:00Z",
+            "-000001-01-01T00:00:00Z",
+            "",
+        ] {
+            assert!(lax.parse::<Timestamp>().is_err(), "{lax}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod channel;
 mod contract;
 mod edge;
 mod feed;
+mod generator;
 mod identity;
 mod process;
 mod store;

@@ -33,6 +33,12 @@ impl Pattern {
         }
     }
 
+    /// Whether it compiles.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.compiled.is_some()
+    }
+
     fn matches(&self, text: &str) -> bool {
         // A pattern that does not compile lets nothing pass.
         self.compiled.as_ref().is_some_and(|regex| regex.is_match(text))
@@ -268,9 +274,9 @@ pub fn finite(value: f64, problems: &mut Problems) {
 /// Checks the number of elements of a list or a map.
 pub fn count(count: usize, min: usize, max: usize, problems: &mut Problems) {
     if count > max {
-        problems.refuse(format!("must not have more than {max} {}", items(max)), count);
+        problems.remark(format!("must not have more than {max} {}", items(max)), count);
     } else if count < min {
-        problems.refuse(format!("must have at least {min} {}", items(min)), count);
+        problems.remark(format!("must have at least {min} {}", items(min)), count);
     }
 }
 

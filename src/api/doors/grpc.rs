@@ -91,6 +91,7 @@ pub(super) fn enter<Req: Checked + Message>(
 ) -> Result<(Call, Req)> {
     let method = head.method;
     let key = idempotency::read(method, headers, &mut problems);
+    problems.checking = true;
     request.prepare(&mut problems);
     problems.into_result()?;
     let bytes = request.encoded_len();

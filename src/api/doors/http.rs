@@ -164,7 +164,7 @@ impl Door {
     fn read_parts<Req: Incoming>(&self, request: &mut Req, parts: &Parts, values: &[String], problems: &mut Problems) {
         let binding = self.binding;
         if let Some(text) = parts.uri.query() {
-            query::read(request, text, binding.hidden, self.dialect, problems);
+            query::read(request, text, binding, self.dialect, problems);
         }
         for (path, value) in binding.variables.iter().zip(values) {
             query::set(request, path, value, problems);
@@ -192,14 +192,13 @@ impl Door {
         self.read_limit(request, problems);
     }
 
-    /// Sets and bounds the rows of a page as the dialect has them.
+    /// Sets the rows of a page where the dialect has a default of its own.
     fn read_limit<Req: Incoming>(&self, request: &mut Req, problems: &mut Problems) {
         let (Some(field), Some(default)) = (self.binding.limit, self.dialect.paging.limit_default) else {
             return;
         };
         at::<Req, _>(field, problems, |problems| {
-            let path = problems.path();
-            if !problems.given.contains(&path) {
+            if !problems.given.contains(&problems.path()) {
                 request.parse_field(field, "", &default.to_string(), problems);
             }
         });

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
-use serde_json::{Map, Value};
 
+use super::dialect::CAMPAIGNS;
+use super::writer::Writer;
 use super::{Body, Dialect, Response};
 use crate::api::status::SOURCE;
 use crate::model::{Error, Reason};
@@ -78,20 +79,69 @@ pub fn details(error: &Error) -> Vec<(String, String)> {
 
 /// Appends `{"error": {"code", "message", "devMessage", "details", "source"}}`.
 pub fn write_envelope(error: &Error, out: &mut Vec<u8>) {
-    let mut inner = Map::new();
+    let mut writer = Writer::new(&CAMPAIGNS);
     let reason = error.reason();
-    inner.insert("code".to_owned(), reason.word().into());
-    inner.insert("message".to_owned(), error.message().into());
-    if !error.dev_message().is_empty() {
-        inner.insert("devMessage".to_owned(), error.dev_message().into());
+    writer.raw("{\"error\":{");
+    for (key, text) in [
+        ("code", reason.word()),
+        ("message", reason.message()),
+        ("devMessage", error.dev_message()),
+    ] {
+        if !text.is_empty() {
+            writer.key(key);
+            writer.text(text);
+        }
     }
     let details = details(error);
     if !details.is_empty() {
-        let details = details.into_iter().map(|(key, text)| (key, Value::String(text)));
-        inner.insert("details".to_owned(), Value::Object(details.collect()));
+        writer.key("details");
+        writer.open('{');
+        for (key, text) in &details {
+            writer.comma();
+            writer.text(key);
+            writer.raw(":");
+            writer.text(text);
+        }
+        writer.raw("}");
     }
-    inner.insert("source".to_owned(), SOURCE.into());
-    let mut envelope = Map::new();
-    envelope.insert("error".to_owned(), Value::Object(inner));
-    out.extend_from_slice(Value::Object(envelope).to_string().as_bytes());
+    writer.key("source");
+    writer.text(SOURCE);
+    writer.raw("}}");
+    out.extend_from_slice(&writer.into_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::Violation;
+
+    use super::*;
+
+    #[test]
+    fn the_envelope_has_its_parts_in_order_and_leaves_out_what_is_empty() {
+        let mut out = Vec::new();
+        let violations = vec![Violation::new("a\"b", "is required")];
+        write_envelope(&Error::invalid(violations).with("limit", 3), &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "{\"error\":{\"code\":\"ERR_BAD_REQUEST\",\"message\":\"The request is not valid.\",\
+             \"devMessage\":\"a\\\"b is required\",\"details\":{\"a\\\"b\":\"is required\",\"limit\":\"3\"},\
+             \"source\":\"campaigns-service\"}}"
+        );
+        let mut out = Vec::new();
+        write_envelope(&Error::new(Reason::Internal, ""), &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "{\"error\":{\"code\":\"ERR_INTERNAL\",\"message\":\"Something went wrong on our side.\",\
+             \"source\":\"campaigns-service\"}}"
+        );
+    }
+
+    #[test]
+    fn a_wait_is_rounded_up_to_seconds() {
+        let error =
+            Error::new(Reason::TooManyRequests, "slow down").retry_after(std::time::Duration::from_millis(1_001));
+        let response = response(&CAMPAIGNS, error);
+        assert_eq!(response.headers()[RETRY_AFTER], "2");
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    }
 }

@@ -36,7 +36,8 @@ impl fmt::Display for Json<'_> {
             Self::Bool(value) => value.fmt(f),
             Self::Signed(value) => value.fmt(f),
             Self::Unsigned(value) => value.fmt(f),
-            Self::Float(value) => value.fmt(f),
+            // With an exponent where that is shorter.
+            Self::Float(value) => write!(f, "{value:?}"),
             Self::Text(value) => value.fmt(f),
             Self::List => f.write_str("[…]"),
             Self::Object => f.write_str("{…}"),

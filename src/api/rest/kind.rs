@@ -466,7 +466,8 @@ fn snake(name: &str) -> Option<String> {
         }
         snake.push(letter.to_ascii_lowercase());
     }
-    (!snake.is_empty()).then_some(snake)
+    let whole = snake.split('.').all(|part| !part.is_empty() && !part.starts_with('_'));
+    whole.then_some(snake)
 }
 
 fn camel(name: &str) -> String {

@@ -7,21 +7,23 @@ use super::dialect::{Dialect, Source};
 use super::kind::{Kind, ReadKind};
 use super::read::{Incoming, at, set_member, unknown};
 use crate::api::check::Problems;
+use crate::api::doors::binding::Binding;
 
 /// Parameters beyond this many are refused.
 const PARAMETERS_MAX: usize = 200;
 
-/// Reads a query string; `hidden` names the fields that the path, the body or a header gives.
+/// Reads a query string as the fields that neither the path nor the body nor a header gives.
 pub(crate) fn read<M: Incoming>(
     request: &mut M,
     query: &str,
-    hidden: &[&str],
+    binding: &Binding,
     dialect: &Dialect,
     problems: &mut Problems,
 ) {
+    let (hidden, limit) = (binding.hidden, binding.limit);
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    for (at, pair) in pairs.enumerate() {
-        if at == PARAMETERS_MAX {
+    for (count, pair) in pairs.enumerate() {
+        if count == PARAMETERS_MAX {
             return problems.key("query", |p| {
                 p.violate(format!("must not have more than {PARAMETERS_MAX} parameters"))
             });
@@ -45,9 +47,25 @@ pub(crate) fn read<M: Incoming>(
             !hidden.contains(&proto)
         });
         match known {
-            Some(field) => at_field(request, field, rest, &value, problems),
+            Some(field) => {
+                at_field(request, field, rest, &value, problems);
+                if limit == Some(field) {
+                    at::<M, _>(field, problems, |problems| bound_limit(&value, dialect, problems));
+                }
+            }
+            None if M::find(root).is_some_and(|_| dialect.paging.inward(root).is_some()) => {
+                problems.key(&name, |problems| problems.misname("is no query parameter here"));
+            }
             None => unknown::<M>(&name, problems),
         }
+    }
+}
+
+/// A dialect may have smaller pages than the contract.
+fn bound_limit(text: &str, dialect: &Dialect, problems: &mut Problems) {
+    let max = dialect.paging.limit_max;
+    if text.parse().is_ok_and(|limit: i64| limit > i64::from(max)) {
+        problems.refuse(format!("must not be greater than {max}"), text);
     }
 }
 

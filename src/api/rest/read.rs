@@ -208,7 +208,7 @@ pub fn members<'de, M: Incoming, A: MapAccess<'de>>(
             }
             Some(field) if seen & (1 << field) != 0 => {
                 object.next_value::<IgnoredAny>()?;
-                at::<M, _>(field, problems, |problems| problems.violate("must not be given twice"));
+                at::<M, _>(field, problems, |problems| problems.misname("must not be given twice"));
             }
             Some(field) => {
                 seen |= 1 << field;
@@ -257,10 +257,10 @@ pub(super) fn unknown<M: Checked>(name: &str, problems: &mut Problems) {
     let near = M::FIELDS
         .iter()
         .map(|field| field.json)
-        .find(|known| is_near(known, name));
+        .find(|known| *known != name && is_near(known, name));
     problems.key(name, |problems| match near {
-        Some(near) => problems.violate(format!("is not a known field, did you mean {near}")),
-        None => problems.violate("is not a known field"),
+        Some(near) => problems.misname(format!("is not a known field, did you mean {near}")),
+        None => problems.misname("is not a known field"),
     });
 }
 
@@ -371,7 +371,7 @@ impl<'de, M: InlineOneof> Shape<'de> for Inline<'_, M> {
             }
             object.next_value::<IgnoredAny>()?;
             self.problems
-                .key(&name, |problems| problems.violate("is not a known field"));
+                .key(&name, |problems| problems.misname("is not a known field"));
             named = true;
         }
         if !named {
@@ -470,7 +470,7 @@ impl<'de, N: KeyKind, K: ReadKind> Shape<'de> for Entries<'_, N, K> {
             };
             if values.contains_key(&key) {
                 object.next_value::<IgnoredAny>()?;
-                problems.key(&name, |problems| problems.violate("must not be given twice"));
+                problems.key(&name, |problems| problems.misname("must not be given twice"));
                 continue;
             }
             if values.len() == max {
