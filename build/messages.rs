@@ -24,12 +24,24 @@ pub(crate) fn generate(package: &Package) -> Fallible<String> {
     let outgoing = reach::all(package.rpcs().map(|(_, rpc)| rpc.descriptor.output()));
     let mut patterns = Patterns::default();
     for message in package.messages() {
+        let mut parts = Vec::new();
         if incoming.contains(&message) {
-            checked(package, &message, &mut patterns, &mut code)?;
-            read(package, &message, &mut code)?;
+            let mut part = String::new();
+            checked(package, &message, &mut patterns, &mut part)?;
+            parts.push(std::mem::take(&mut part));
+            read(package, &message, &mut part)?;
+            parts.push(part);
         }
         if outgoing.contains(&message) {
-            writes::generate(package, &message, &mut code)?;
+            let mut part = String::new();
+            writes::generate(package, &message, &mut part)?;
+            parts.push(part);
+        }
+        for part in parts {
+            if names_deprecated(&message, package, &part) {
+                code.push_str("#[expect(deprecated, reason = \"the contract still carries the field\")]\n");
+            }
+            code.push_str(&part);
         }
     }
     let mut events: Vec<MessageDescriptor> = Vec::new();
@@ -42,6 +54,24 @@ pub(crate) fn generate(package: &Package) -> Fallible<String> {
     }
     code.push_str(&patterns.code()?);
     Ok(code)
+}
+
+/// Whether code about a message names one of its deprecated fields, which the compiler warns of.
+fn names_deprecated(message: &MessageDescriptor, package: &Package, code: &str) -> bool {
+    let deprecated = |field: &FieldDescriptor| {
+        let options = field.field_descriptor_proto().options.as_ref();
+        options.is_some_and(prost_types::FieldOptions::deprecated)
+    };
+    message.fields().filter(deprecated).any(|field| {
+        let name = match shape(&field) {
+            Shape::Member => variant(&field, package.name),
+            Shape::One | Shape::Optional | Shape::List | Shape::Map => place(&field),
+        };
+        code.match_indices(&name).any(|(at, name)| {
+            let next = code.get(at + name.len()..).and_then(|rest| rest.chars().next());
+            next.is_none_or(|next| !next.is_alphanumeric() && next != '_')
+        })
+    })
 }
 
 fn enum_words(package: &Package, words: &EnumDescriptor) -> Fallible<String> {
