@@ -197,7 +197,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|fault| panic!("{fault}: {}", self.text))
+        serde_json::from_str(&self.text).unwrap()
     }
 
     /// The details of an error, which is of this status.
@@ -235,7 +235,7 @@ impl Rest {
         let mut request = request.body(Body::from(body)).unwrap();
         let found = match self.0.find(request.method(), request.uri().path()) {
             Found::Route(found) => found,
-            other => panic!("{line} is not routed: {other:?}"),
+            other => unreachable!("{line} is not routed: {other:?}"),
         };
         request.extensions_mut().insert(head(found.route.method, Door::Rest));
         let (parts, body) = found.call(request).await.into_parts();
