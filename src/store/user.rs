@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Select, Set,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryResult, QuerySelect,
+    Select, Set,
 };
 
+use super::bulk::{self, Rows};
 use super::entity::user;
 use super::list::{SortBy, list};
 use super::value::Json;
@@ -28,10 +30,6 @@ impl SortBy<user::Entity> for UserSort {
         }
     }
 }
-
-/// Rows of one INSERT, and uids of one SELECT: SQLite takes 32,766 values in a statement.
-const ROWS_MAX: usize = 500;
-const UIDS_MAX: usize = 10_000;
 
 /// What decides whether a user may be acted for or sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,14 +76,8 @@ pub async fn insert_user(db: &impl ConnectionTrait, app: AppId, user: &User) -> 
 /// # Errors
 /// Those of the database.
 pub async fn insert_users(db: &impl ConnectionTrait, app: AppId, users: &[User]) -> Result<()> {
-    for chunk in users.chunks(ROWS_MAX) {
-        let rows = chunk
-            .iter()
-            .map(|user| Ok(row_of(app, user)?.into_active_model()))
-            .collect::<Result<Vec<_>>>()?;
-        let insert = user::Entity::insert_many(rows).on_conflict(on_taken_uid());
-        insert.exec_without_returning(db).await?;
-    }
+    let rows = users.iter().map(|user| row_of(app, user)).collect::<Result<Vec<_>>>()?;
+    bulk::insert_new::<user::Entity>(db, &rows, user::Column::Id).await?;
     Ok(())
 }
 
@@ -107,24 +99,17 @@ pub async fn find_candidates(
     app: AppId,
     uids: &BTreeSet<&Uid>,
 ) -> Result<BTreeMap<Uid, Candidate>> {
-    let mut found = BTreeMap::new();
-    let uids: Vec<&str> = uids.iter().map(|uid| uid.as_str()).collect();
-    for chunk in uids.chunks(UIDS_MAX) {
-        let query = user::Entity::find()
-            .select_only()
-            .columns([
-                user::Column::Uid,
-                user::Column::Id,
-                user::Column::LastActiveAt,
-                user::Column::DeactivatedAt,
-                user::Column::DeletedAt,
-            ])
-            .filter(user::Column::AppId.eq(app))
-            .filter(user::Column::Uid.is_in(chunk.iter().copied()));
-        let rows: Vec<CandidateRow> = query.into_tuple().all(db).await?;
-        found.extend(rows.into_iter().map(candidate_of));
+    if uids.is_empty() {
+        return Ok(BTreeMap::new());
     }
-    Ok(found)
+    let rows = Rows::new(db).column("uid", uids.iter().map(|uid| uid.to_string()));
+    let sql = format!(
+        "SELECT u.uid, u.id, u.last_active_at, u.deactivated_at, u.deleted_at FROM {} JOIN users u ON u.app_id = {} AND u.uid = r.uid",
+        rows.table("r")?,
+        rows.parameter(0),
+    );
+    let found = db.query_all_raw(rows.statement(sql, [app.into()])?).await?;
+    found.iter().map(candidate_of).collect()
 }
 
 /// A user that is not deleted.
@@ -312,16 +297,14 @@ fn user_of(row: user::Model, now: Timestamp) -> Result<User> {
     })
 }
 
-type CandidateRow = (String, UserId, Option<Timestamp>, Option<Timestamp>, Option<Timestamp>);
-
-fn candidate_of((uid, id, last_active_at, deactivated_at, deleted_at): CandidateRow) -> (Uid, Candidate) {
+fn candidate_of(row: &QueryResult) -> Result<(Uid, Candidate)> {
     let candidate = Candidate {
-        id,
-        last_active_at,
-        deactivated_at,
-        deleted_at,
+        id: row.try_get("", "id")?,
+        last_active_at: row.try_get("", "last_active_at")?,
+        deactivated_at: row.try_get("", "deactivated_at")?,
+        deleted_at: row.try_get("", "deleted_at")?,
     };
-    (Uid::stored(uid), candidate)
+    Ok((Uid::stored(row.try_get("", "uid")?), candidate))
 }
 
 fn row_of(app: AppId, user: &User) -> Result<user::Model> {

@@ -1,6 +1,7 @@
 //! Behavior of the whole service, through its public doors and on both databases.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod app;
 mod catalog;
 mod category;
 mod channel;
@@ -9,6 +10,7 @@ mod edge;
 mod feed;
 mod generator;
 mod identity;
+mod isolation;
 mod process;
 mod store;
 mod support;

@@ -38,11 +38,6 @@ pub(crate) enum Door {
     Grpc,
 }
 
-impl Door {
-    /// Both.
-    pub(crate) const BOTH: [Self; 2] = [Self::Rest, Self::Grpc];
-}
-
 /// One rpc of the contract.
 #[derive(Clone, Debug)]
 pub(crate) struct Rpc {
@@ -133,6 +128,11 @@ impl Rpc {
         let open = self.path.split('{').skip(1);
         open.map(|rest| rest.split(['}', '=']).next().unwrap().to_owned())
             .collect()
+    }
+
+    /// The field of the request that its body is, `*` for all of it, empty for none.
+    pub(crate) fn body(&self) -> &str {
+        &self.body
     }
 
     /// Whether it answers with a stream.

@@ -25,9 +25,9 @@ pub(crate) struct World {
     pub(crate) client: Client,
     /// Its time.
     pub(crate) clock: Clock,
-    server: TestServer,
+    _server: TestServer,
     named: AtomicU32,
-    _db: TestDatabase,
+    db: TestDatabase,
 }
 
 /// Who calls: headers, or metadata of the same names.
@@ -107,15 +107,15 @@ impl World {
             client: Client::new(door, &server.url),
             service,
             clock,
-            server,
+            _server: server,
             named: AtomicU32::new(0),
-            _db: db,
+            db,
         }
     }
 
-    /// A client of the same server through another door.
-    pub(crate) fn through(&self, door: Door) -> Client {
-        Client::new(door, &self.server.url)
+    /// The database behind the service.
+    pub(crate) fn database(&self) -> &TestDatabase {
+        &self.db
     }
 
     /// Lets time pass.

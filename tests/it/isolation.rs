@@ -1,0 +1,289 @@
+//! Who is kept out: every rpc of the contract against everybody who may not call it, and against the entities of another
+//! app. The rpcs come from the descriptor, so a new one is walked too, and fails here until it is told what to send.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::everywhere;
+use crate::support::database::Backend;
+use crate::support::rpc::{Answer, Rpc};
+use crate::support::world::{Caller, Tenant, World};
+
+/// How long a revoked key may still be let in.
+const REVOCATION_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// One entity of every kind in an app, by the field that requests name it with.
+type Entities = BTreeMap<&'static str, Value>;
+
+async fn furnish(world: &World, shop: &Tenant) -> Entities {
+    for uid in ["ada", "bob"] {
+        let user = json!({"user": {"uid": uid, "name": uid}});
+        world.call("CreateUser", &shop.caller, user).await.data();
+    }
+    let make = async |rpc: &str, request: Value| world.call(rpc, &shop.caller, request).await.data().clone();
+    let (key, _) = world.key(&shop.id, "authOnly").await;
+    let channel = json!({"channelId": "in-app", "type": "in_app", "name": "In-app", "enabled": true});
+    let channel = make("CreateChannel", json!({"channel": channel})).await;
+    let category = make("CreateCategory", json!({"category": {"name": "Orders"}})).await;
+    let template = json!({"templateId": "order", "name": "Order", "channels": [{"channelType": "in_app"}]});
+    let template = make("CreateTemplate", json!({"template": template})).await;
+    make(
+        "UpdateTemplate",
+        json!({"templateId": "order", "template": {"status": "approved"}}),
+    )
+    .await;
+    let sent = make("SendNotification", json!({"templateId": "order", "receivers": ["ada"]})).await;
+    let feed = make("ListFeedItems", json!({"receiver": "ada"})).await;
+    BTreeMap::from([
+        ("app_id", json!(shop.id)),
+        ("api_key_id", json!(key)),
+        ("uid", json!("ada")),
+        ("channel_id", channel["id"].clone()),
+        ("category_id", category["id"].clone()),
+        ("template_id", template["id"].clone()),
+        ("notification_id", sent["notificationId"].clone()),
+        ("feed_item_id", feed[0]["id"].clone()),
+        ("receivers", json!(["ada"])),
+        // Somebody of this uid is in every app of these tests, so this names no entity of one of them.
+        ("receiver", json!("bob")),
+    ])
+}
+
+/// What to create, by the name of the message.
+fn newcomer(message: &str) -> Value {
+    match message {
+        "App" => json!({"id": "newcomer", "name": "Newcomer"}),
+        "ApiKey" => json!({"name": "Newcomer", "scope": "authOnly"}),
+        "User" => json!({"uid": "newcomer", "name": "Newcomer"}),
+        "Channel" => json!({"channelId": "newcomer", "type": "in_app", "name": "Newcomer", "enabled": false}),
+        "Category" => json!({"name": "Newcomer"}),
+        "Template" => json!({"templateId": "newcomer", "name": "Newcomer", "channels": [{"channelType": "in_app"}]}),
+        other => unreachable!("tell this test how to create a {other}"),
+    }
+}
+
+/// A request that would do something to these entities if the caller were let in, and whether it names any of them.
+fn request(rpc: &Rpc, entities: &Entities) -> (Value, bool) {
+    let input = rpc.method.input();
+    let mut fields = Map::new();
+    let mut names_entity = false;
+    let in_path = rpc.path_fields();
+    for field in input.fields() {
+        let name = field.name();
+        let of_body = rpc.body() == "*";
+        if name == rpc.body() {
+            let kind = field.kind();
+            let message = kind.as_message().unwrap();
+            let changes = input.get_field_by_name("update_mask").is_some();
+            let body = if changes {
+                json!({"name": "Changed"})
+            } else {
+                newcomer(message.name())
+            };
+            fields.insert(field.json_name().to_owned(), body);
+        } else if in_path.contains(&name.to_owned()) || name == "receiver" || (of_body && entities.contains_key(name)) {
+            let entity = entities.get(name);
+            let entity = entity.unwrap_or_else(|| unreachable!("tell this test what {name} is in {}", rpc.name()));
+            names_entity |= name.ends_with("_id") || name == "uid";
+            fields.insert(field.json_name().to_owned(), entity.clone());
+        }
+    }
+    (Value::Object(fields), names_entity)
+}
+
+/// The same caller, acting for a user where the rpc insists on it.
+fn acting(rpc: &Rpc, caller: &Caller, uid: &str) -> Caller {
+    if rpc.on_behalf_of() == "ON_BEHALF_OF_REQUIRED" {
+        caller.on_behalf_of(uid)
+    } else {
+        caller.clone()
+    }
+}
+
+/// The rpcs to walk.
+fn rpcs() -> Vec<Rpc> {
+    let rpcs = Rpc::all();
+    assert!(rpcs.len() > 30, "the descriptor holds only {} rpcs", rpcs.len());
+    for rpc in &rpcs {
+        assert!(!rpc.is_stream(), "{}: tell this test how to walk streams", rpc.name());
+        assert!(!rpc.callers().is_empty(), "{} has no rule", rpc.name());
+    }
+    rpcs
+}
+
+fn lets_in(rpc: &Rpc, caller: &str) -> bool {
+    rpc.callers()
+        .iter()
+        .any(|kind| kind == caller || kind == "CALLER_KIND_PUBLIC")
+}
+
+#[track_caller]
+fn refused(rpc: &Rpc, who: &str, answer: &Answer, status: u16, code: &str) {
+    assert_eq!(
+        (answer.status, answer.code()),
+        (status, code),
+        "{} by {who}: {answer:#?}",
+        rpc.name()
+    );
+}
+
+/// Every row of the database that mentions one of these texts, or simply every row.
+async fn rows(world: &World, mentions: Option<&[String]>) -> Vec<String> {
+    let url = world.database().url.clone();
+    let mut rows = match world.database().backend {
+        Backend::Sqlite => sqlite_rows(&url).await,
+        Backend::Postgres => postgres_rows(&url).await,
+    };
+    if let Some(texts) = mentions {
+        rows.retain(|row| texts.iter().any(|text| row.contains(text.as_str())));
+    }
+    assert!(!rows.is_empty());
+    rows
+}
+
+async fn sqlite_rows(url: &str) -> Vec<String> {
+    let mut db = SqliteConnection::connect(url).await.unwrap();
+    let tables = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name";
+    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut db).await.unwrap();
+    let mut rows = Vec::new();
+    for table in tables {
+        let columns = AssertSqlSafe(format!("SELECT name FROM pragma_table_info('{table}')"));
+        let columns: Vec<String> = sqlx::query_scalar(columns).fetch_all(&mut db).await.unwrap();
+        let columns: Vec<_> = columns.iter().map(|column| format!("quote(\"{column}\")")).collect();
+        let all = AssertSqlSafe(format!(
+            "SELECT '{table}:' || {} FROM \"{table}\" ORDER BY 1",
+            columns.join(" || ',' || ")
+        ));
+        rows.extend(sqlx::query_scalar::<_, String>(all).fetch_all(&mut db).await.unwrap());
+    }
+    rows
+}
+
+async fn postgres_rows(url: &str) -> Vec<String> {
+    let mut db = PgConnection::connect(url).await.unwrap();
+    let tables = "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1";
+    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut db).await.unwrap();
+    let mut rows = Vec::new();
+    for table in tables {
+        let all = AssertSqlSafe(format!("SELECT '{table}:' || t::text FROM \"{table}\" t ORDER BY 1"));
+        rows.extend(sqlx::query_scalar::<_, String>(all).fetch_all(&mut db).await.unwrap());
+    }
+    rows
+}
+
+/// The internal id of an app as each database prints it.
+async fn printed_id(world: &World, shop: &Tenant) -> Vec<String> {
+    let operator = world.service.as_operator();
+    let app = campanile::domain::app::get(&world.service, &operator, &shop.id.parse().unwrap())
+        .await
+        .unwrap();
+    let uuid = app.id.uuid();
+    vec![uuid.to_string(), uuid.simple().to_string().to_uppercase()]
+}
+
+everywhere! {
+    async fn whoever_has_no_right_to_an_rpc_is_refused_and_changes_nothing(world) {
+        let shop = world.tenant("shop").await;
+        let entities = furnish(&world, &shop).await;
+        let (_, lesser) = world.key("shop", "authOnly").await;
+        let (revoked_id, revoked) = world.key("shop", "fullAccess").await;
+        let revoke = json!({"appId": "shop", "apiKeyId": revoked_id});
+        world.call("RevokeApiKey", &Caller::operator(), revoke).await.data();
+        let unknown = Caller::key(&"0".repeat(64));
+        let before = rows(&world, None).await;
+        for rpc in rpcs() {
+            let (request, _) = request(&rpc, &entities);
+            let by = async |caller: &Caller| world.call(rpc.name(), &acting(&rpc, caller, "ada"), request.clone()).await;
+            if !lets_in(&rpc, "CALLER_KIND_PUBLIC") {
+                refused(&rpc, "nobody", &by(&Caller::nobody()).await, 401, "ERR_UNAUTHORIZED");
+                refused(&rpc, "an unknown key", &by(&unknown).await, 401, "ERR_UNAUTHORIZED");
+                refused(&rpc, "a revoked key", &by(&revoked).await, 401, "ERR_UNAUTHORIZED");
+            }
+            for (caller, kind) in [
+                (&lesser, "CALLER_KIND_AUTH_ONLY"),
+                (&shop.caller, "CALLER_KIND_FULL_ACCESS"),
+                (&Caller::operator(), "CALLER_KIND_OPERATOR"),
+            ] {
+                if !lets_in(&rpc, kind) {
+                    refused(&rpc, kind, &by(caller).await, 403, "ERR_FORBIDDEN");
+                }
+            }
+        }
+        assert_eq!(rows(&world, None).await, before);
+    }
+
+    async fn an_entity_of_another_app_does_not_exist_and_nothing_of_it_changes(world) {
+        let (shop, club) = (world.tenant("shop").await, world.tenant("club").await);
+        let entities = furnish(&world, &shop).await;
+        let bob = json!({"user": {"uid": "bob", "name": "Bob"}});
+        world.call("CreateUser", &club.caller, bob).await.data();
+        let mine = printed_id(&world, &shop).await;
+        let before = rows(&world, Some(&mine)).await;
+        for rpc in rpcs().iter().filter(|rpc| lets_in(rpc, "CALLER_KIND_FULL_ACCESS")) {
+            let (request, names_entity) = request(rpc, &entities);
+            let answer = world.call(rpc.name(), &acting(rpc, &club.caller, "bob"), request).await;
+            if names_entity {
+                assert_eq!(answer.status, 404, "{}: {answer:#?}", rpc.name());
+                let noun = answer.code().strip_prefix("ERR_").and_then(|code| code.strip_suffix("_NOT_FOUND"));
+                assert!(noun.is_some(), "{}: {answer:#?}", rpc.name());
+            } else {
+                assert!(answer.status < 300, "{}: {answer:#?}", rpc.name());
+                let body = answer.body.to_string();
+                for (field, entity) in entities.iter().filter(|(field, _)| field.ends_with("_id")) {
+                    assert!(!body.contains(&entity.to_string()), "{} shows {field}: {body}", rpc.name());
+                }
+            }
+        }
+        assert_eq!(rows(&world, Some(&mine)).await, before);
+    }
+
+    async fn the_same_requests_succeed_for_whoever_has_the_right(world) {
+        let shop = world.tenant("shop").await;
+        let entities = furnish(&world, &shop).await;
+        for rpc in rpcs() {
+            let (request, _) = request(&rpc, &entities);
+            let caller = if lets_in(&rpc, "CALLER_KIND_FULL_ACCESS") { shop.caller.clone() } else { Caller::operator() };
+            let answer = world.call(rpc.name(), &acting(&rpc, &caller, "ada"), request).await;
+            assert!(answer.status < 300, "{}: {answer:#?}", rpc.name());
+        }
+    }
+
+    async fn naming_another_app_with_a_key_is_unauthorized(world) {
+        let (shop, club) = (world.tenant("shop").await, world.tenant("club").await);
+        let entities = furnish(&world, &shop).await;
+        let before = rows(&world, None).await;
+        let named: Vec<_> = rpcs()
+            .into_iter()
+            .filter(|rpc| lets_in(rpc, "CALLER_KIND_FULL_ACCESS") && rpc.method.input().get_field_by_name("app_id").is_some())
+            .collect();
+        assert_eq!(named.len(), 5);
+        for rpc in named {
+            let (mut request, _) = request(&rpc, &entities);
+            for app in ["shop", "nowhere"] {
+                request["appId"] = json!(app);
+                let answer = world.call(rpc.name(), &club.caller, request.clone()).await;
+                refused(&rpc, "the key of another app", &answer, 401, "ERR_UNAUTHORIZED");
+            }
+        }
+        assert_eq!(rows(&world, None).await, before);
+    }
+
+    async fn a_revoked_key_is_kept_out_within_five_seconds(world) {
+        let shop = world.tenant("shop").await;
+        let (id, caller) = world.key("shop", "fullAccess").await;
+        assert_eq!(world.call("ListUsers", &caller, json!({})).await.status, 200);
+        world.call("RevokeApiKey", &shop.caller, json!({"apiKeyId": id})).await.data();
+        let revoked_at = Instant::now();
+        let mut answer = world.call("ListUsers", &caller, json!({})).await;
+        while answer.status == 200 && revoked_at.elapsed() < REVOCATION_TIME_MAX {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            answer = world.call("ListUsers", &caller, json!({})).await;
+        }
+        assert_eq!((answer.status, answer.code()), (401, "ERR_UNAUTHORIZED"));
+        assert_eq!(world.call("ListUsers", &shop.caller, json!({})).await.status, 200);
+    }
+}
