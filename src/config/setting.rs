@@ -136,7 +136,7 @@ pub static SETTINGS: &[Setting] = &[
     plain(
         "database_url",
         Kind::Text {
-            rule: "must be sqlite://<path of the file> or postgres://<user>:<password>@<host>/<database>",
+            rule: "must be sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE",
             keeps: |url| {
                 let path = url.strip_prefix("sqlite:").map(|path| path.trim_start_matches("//"));
                 path.is_some_and(|path| !path.is_empty())

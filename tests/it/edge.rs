@@ -2,6 +2,7 @@
 //! order, and what every answer carries. What an rpc does is proven with its noun.
 
 mod admission;
+mod grpc;
 mod protocol;
 mod size;
 mod stopping;

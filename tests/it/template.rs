@@ -12,14 +12,18 @@ use crate::support::rpc::Answer;
 use crate::support::world::{Tenant, World, steady};
 
 async fn create(world: &World, shop: &Tenant, template: Value) -> Answer {
-    let answer = world.call("CreateTemplate", &shop.caller, json!({"template": template})).await;
+    let answer = world
+        .call("CreateTemplate", &shop.caller, json!({"template": template}))
+        .await;
     // A second between templates, so that lists by time have one order.
     world.pass(Duration::from_secs(1));
     answer
 }
 
 async fn get(world: &World, shop: &Tenant, template: &str) -> Answer {
-    world.call("GetTemplate", &shop.caller, json!({"templateId": template})).await
+    world
+        .call("GetTemplate", &shop.caller, json!({"templateId": template}))
+        .await
 }
 
 async fn update(world: &World, shop: &Tenant, template: &str, change: Value) -> Answer {
@@ -32,14 +36,17 @@ async fn update(world: &World, shop: &Tenant, template: &str, change: Value) -> 
 async fn list(world: &World, shop: &Tenant, parameters: Value) -> Vec<String> {
     let answer = world.call("ListTemplates", &shop.caller, parameters).await;
     let rows = answer.data().as_array().unwrap().iter();
-    rows.map(|template| template["templateId"].as_str().unwrap().to_owned()).collect()
+    rows.map(|template| template["templateId"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Number and approval of every version, the newest first.
 async fn versions(world: &World, shop: &Tenant, template: &str) -> Vec<(u64, bool)> {
     let answer = get(world, shop, template).await;
     let versions = answer.data()["versions"].as_array().unwrap().iter();
-    versions.map(|version| (version["version"].as_u64().unwrap(), version["approvedAt"].is_string())).collect()
+    versions
+        .map(|version| (version["version"].as_u64().unwrap(), version["approvedAt"].is_string()))
+        .collect()
 }
 
 fn details(answer: &Answer) -> Vec<String> {
