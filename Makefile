@@ -37,7 +37,7 @@ audit: $(TOOLS)/bin/cargo-deny
 
 bench:
 	cargo build --locked --release
-	benches/run.sh
+	node benches/start.mjs target/release/campanile
 
 node_modules: package-lock.json
 	npm ci --no-audit --no-fund --silent
