@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, Select, Set,
-    Statement,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, FromQueryResult, QueryFilter, QuerySelect,
+    Select, Set, Statement,
 };
 
 use super::bulk::{self, Rows};
@@ -217,9 +217,6 @@ impl Unread {
 
 /// Counts a user's unread items, of one category or of all.
 ///
-/// One statement, so that head and items are of one moment. Its predicate on expiring items is spelled as that of their
-/// partial index, in literals: with a bind the planner could not know that the index covers it.
-///
 /// # Errors
 /// Those of the database.
 pub async fn count_unread(
@@ -229,6 +226,20 @@ pub async fn count_unread(
     category: Option<CategoryId>,
     now: Timestamp,
 ) -> Result<Unread> {
+    let statement = unread_statement(db.get_database_backend(), (app, user), category, now);
+    let counted = Unread::find_by_statement(statement).one(db).await?;
+    counted.ok_or_else(|| Error::internal("a count answered no row"))
+}
+
+/// The statement of [`count_unread`]. It is one, so that head and items are of one moment. Its predicate on expiring items
+/// is spelled as that of their partial index, in literals: with a bind the planner could not know that the index covers it.
+#[must_use]
+pub fn unread_statement(
+    backend: DatabaseBackend,
+    (app, user): (AppId, UserId),
+    category: Option<CategoryId>,
+    now: Timestamp,
+) -> Statement {
     let (head, of_category) = match category {
         Some(_) => (
             "feed_head_categories WHERE app_id = $1 AND user_id = $2 AND category_id = $4",
@@ -246,13 +257,7 @@ pub async fn count_unread(
     );
     let mut values: Vec<sea_orm::Value> = vec![app.into(), user.into(), now.into()];
     values.extend(category.map(sea_orm::Value::from));
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
-    let counted = Unread::find_by_statement(statement).one(db).await?;
-    Ok(counted.unwrap_or(Unread {
-        counted: 0,
-        expired: 0,
-        expired_of_all: 0,
-    }))
+    Statement::from_sql_and_values(backend, sql, values)
 }
 
 /// The last number of a user's feed, whose row stays locked until the transaction ends. There is none before the first
