@@ -1,7 +1,9 @@
 //! What the tests share.
 
 pub(crate) mod database;
+pub(crate) mod rows;
 pub(crate) mod rpc;
 pub(crate) mod server;
+pub(crate) mod shop;
 pub(crate) mod test_service;
 pub(crate) mod world;

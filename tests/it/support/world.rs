@@ -8,6 +8,7 @@ use std::time::Duration;
 use campanile::api::start;
 use campanile::domain::{Service, Settings, identity};
 use campanile::model::{Clock, Timestamp};
+use campanile::store::Store;
 use serde_json::{Map, Value, json};
 
 use super::database::TestDatabase;
@@ -25,7 +26,7 @@ pub(crate) struct World {
     pub(crate) client: Client,
     /// Its time.
     pub(crate) clock: Clock,
-    _server: TestServer,
+    server: TestServer,
     named: AtomicU32,
     db: TestDatabase,
 }
@@ -107,7 +108,7 @@ impl World {
             client: Client::new(door, &server.url),
             service,
             clock,
-            _server: server,
+            server,
             named: AtomicU32::new(0),
             db,
         }
@@ -116,6 +117,16 @@ impl World {
     /// The database behind the service.
     pub(crate) fn database(&self) -> &TestDatabase {
         &self.db
+    }
+
+    /// A client of the same server through another door.
+    pub(crate) fn through(&self, door: Door) -> Client {
+        Client::new(door, &self.server.url)
+    }
+
+    /// The database behind the service, opened once more.
+    pub(crate) async fn store(&self) -> Store {
+        self.db.open().await
     }
 
     /// Lets time pass.
