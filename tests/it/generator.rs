@@ -3,6 +3,7 @@
 
 mod contract;
 mod dialect;
+mod laws;
 mod property;
 mod query;
 mod read;

@@ -122,3 +122,76 @@ fn event_text<E: Event>(event: &E, dialect: &'static Dialect) -> Vec<u8> {
     writer.raw("\n\n");
     writer.into_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::api::doors;
+    use crate::api::rest::dialect::CAMPAIGNS;
+
+    struct Word(&'static str);
+
+    impl Outgoing for Word {
+        fn write(&self, to: &mut Writer) {
+            to.text(self.0);
+        }
+    }
+
+    impl Event for Word {
+        fn name(&self) -> Option<&'static str> {
+            Some("word")
+        }
+
+        fn cursor(&self) -> &str {
+            self.0
+        }
+
+        fn write_event(&self, to: &mut Writer) {
+            self.write(to);
+        }
+    }
+
+    fn frames(events: Events<Word>) -> Frames<Word> {
+        Frames {
+            events,
+            dialect: &CAMPAIGNS,
+            method: doors::METHODS[0],
+            request_id: Arc::from("test"),
+            keep_alive: Duration::from_millis(5),
+        }
+    }
+
+    async fn next(body: &mut Body) -> String {
+        let frame = body.frame().await.unwrap().unwrap();
+        String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_silent_stream_sends_comments_until_something_happens() {
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Word>>(1);
+        let events = tokio_stream::wrappers::ReceiverStream::new(receiver).boxed();
+        let mut body = response(frames(events)).into_body();
+        assert_eq!(next(&mut body).await, ": keep-alive\n\n");
+        assert_eq!(next(&mut body).await, ": keep-alive\n\n");
+        sender.send(Ok(Word("hello"))).await.unwrap();
+        let mut text = next(&mut body).await;
+        while text.starts_with(':') {
+            text = next(&mut body).await;
+        }
+        assert_eq!(text, "id: hello\nevent: word\ndata: \"hello\"\n\n");
+        drop(sender);
+        while let Some(frame) = body.frame().await {
+            assert!(frame.unwrap().into_data().unwrap().starts_with(b":"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cursor_cannot_forge_an_event() {
+        let events = futures::stream::iter([Ok(Word("a\ndata: forged"))]).boxed();
+        let mut body = response(frames(events)).into_body();
+        assert_eq!(next(&mut body).await, "event: word\ndata: \"a\\ndata: forged\"\n\n");
+    }
+}

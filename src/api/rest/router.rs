@@ -214,3 +214,92 @@ fn allow(ends: &BTreeMap<String, End>) -> String {
     }
     methods.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::api::doors;
+    use crate::api::rest::Body;
+    use crate::api::rest::dialect::CAMPAIGNS;
+
+    fn route(verb: &Verb, path: &str) -> Route {
+        Route {
+            method: doors::METHODS[0],
+            verb: verb.clone(),
+            path: path.to_owned(),
+            dialect: &CAMPAIGNS,
+            handler: Arc::new(|_, _| async { Response::new(Body::empty()) }.boxed()),
+        }
+    }
+
+    fn router(paths: &[&str]) -> Router {
+        Router::new(paths.iter().map(|path| route(&Verb::GET, path)).collect()).unwrap()
+    }
+
+    fn values(router: &Router, path: &str) -> Option<(String, Vec<String>)> {
+        match router.find(&Verb::GET, path) {
+            Found::Route(found) => Some((found.route.path.clone(), found.values)),
+            Found::MethodNotAllowed { .. } | Found::NotFound => None,
+        }
+    }
+
+    fn found(path: &str, values: &[&str]) -> Option<(String, Vec<String>)> {
+        Some((
+            path.to_owned(),
+            values.iter().map(|value| (*value).to_owned()).collect(),
+        ))
+    }
+
+    #[test]
+    fn variables_take_one_segment_several_or_the_rest() {
+        let router = router(&[
+            "/v3/{name=shelves/*}/books/{book}",
+            "/v3/files/{path=**}",
+            "/v3/files/{id}/meta:get",
+        ]);
+        assert_eq!(
+            values(&router, "/v3/shelves/s%201/books/b"),
+            found("/v3/{name=shelves/*}/books/{book}", &["shelves/s 1", "b"])
+        );
+        assert_eq!(
+            values(&router, "/v3/files/a/b/c"),
+            found("/v3/files/{path=**}", &["a/b/c"])
+        );
+        assert_eq!(
+            values(&router, "/v3/files/a/meta"),
+            found("/v3/files/{path=**}", &["a/meta"])
+        );
+        assert_eq!(
+            values(&router, "/v3/files/a/meta:get"),
+            found("/v3/files/{id}/meta:get", &["a"])
+        );
+        assert_eq!(values(&router, "/v3/files"), None);
+        assert_eq!(values(&router, "/v3/files/"), None);
+    }
+
+    #[test]
+    fn a_literal_that_leads_nowhere_gives_way() {
+        let router = router(&["/users/availability", "/users/{uid}/feed", "/users/{uid}"]);
+        assert_eq!(
+            values(&router, "/users/availability"),
+            found("/users/availability", &[])
+        );
+        assert_eq!(
+            values(&router, "/users/availability/feed"),
+            found("/users/{uid}/feed", &["availability"])
+        );
+    }
+
+    #[test]
+    fn a_path_is_bound_once_for_each_method() {
+        let twice = Router::new(vec![route(&Verb::GET, "/a/{b}"), route(&Verb::GET, "/a/{c}")]);
+        assert_eq!(twice.unwrap_err(), "GET /a/{c} is bound twice");
+        let methods = Router::new(vec![route(&Verb::GET, "/a/{b}"), route(&Verb::PUT, "/a/{c}")]).unwrap();
+        let Found::MethodNotAllowed { allow } = methods.find(&Verb::POST, "/a/x") else {
+            panic!("it is not allowed");
+        };
+        assert_eq!(allow, "GET, HEAD, PUT");
+    }
+}

@@ -112,3 +112,46 @@ fn split_outside_braces(path: &str) -> Vec<&str> {
     })
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn literal(text: &str) -> Segment {
+        Segment::Literal(text.to_owned())
+    }
+
+    #[test]
+    fn variables_take_segments_and_the_verb_stands_behind() {
+        let template = Template::parse("/v3/{name=shelves/*}/books/{book.id}:touch").unwrap();
+        assert_eq!(
+            template.segments,
+            [
+                literal("v3"),
+                literal("shelves"),
+                Segment::One,
+                literal("books"),
+                Segment::One
+            ]
+        );
+        let variables: Vec<_> = template
+            .variables
+            .iter()
+            .map(|v| (v.field.as_str(), v.start, v.end))
+            .collect();
+        assert_eq!(variables, [("name", 1, 3), ("book.id", 4, 5)]);
+        assert_eq!(template.verb.as_deref(), Some("touch"));
+        assert_eq!(
+            Template::parse("/a/{b=**}").unwrap().segments,
+            [literal("a"), Segment::Rest]
+        );
+        assert_eq!(Template::parse("/a:b/c").unwrap().verb, None);
+    }
+
+    #[test]
+    fn what_is_no_template_is_refused() {
+        for text in ["", "a", "/a/", "//a", "/{a", "/a/{b=**}/c", "/{a}b"] {
+            assert!(Template::parse(text).is_err(), "{text}");
+        }
+    }
+}
