@@ -47,3 +47,10 @@ fn the_descriptors_hold_the_options() {
     assert!(text.contains("Creates a user"), "comments are kept for reflection");
     assert!(doors::DESCRIPTORS.len() > 50_000);
 }
+
+#[test]
+fn the_openapi_document_changes_on_purpose_only() {
+    let text = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
+    let document: serde_json::Value = serde_json::from_str(text).unwrap();
+    insta::assert_json_snapshot!("openapi", document);
+}
