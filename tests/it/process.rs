@@ -6,7 +6,8 @@ use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
@@ -251,4 +252,31 @@ async fn sigterm_under_load_loses_no_call_and_exits_with_0() {
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("every call was answered"), "{log}");
     assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_second_signal_exits_at_once() {
+    let folder = TempDir::new().unwrap();
+    let settings = [
+        ("CAMPANILE_BOOTSTRAP_APP", "shop"),
+        ("CAMPANILE_BOOTSTRAP_KEY", BOOTSTRAP_KEY),
+    ];
+    let server = Running::start(folder.path(), &settings).await;
+    // A call whose body never comes in full, so that it stays in flight.
+    let mut call = TcpStream::connect(server.url.trim_start_matches("http://"))
+        .await
+        .unwrap();
+    let head = format!(
+        "POST /v3/users HTTP/1.1\r\nhost: x\r\napikey: {BOOTSTRAP_KEY}\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{{"
+    );
+    call.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.signal().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let began = Instant::now();
+    server.signal().await;
+    let (code, log) = server.exit().await;
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("a second signal exits at once"), "{log}");
+    assert!(began.elapsed() < Duration::from_secs(5));
 }

@@ -70,6 +70,8 @@ function schemaOf(holder) {
 
 function fill(box, operation) {
   box.append(make("p", operation.description || "", "text"));
+  const credentials = (operation.security || []).flatMap((either) => Object.keys(either));
+  box.append(make("p", "Credential: " + (credentials.join(" or ") || "none"), "soft"));
   const parameters = (operation.parameters || []).map(resolve);
   if (parameters.length) {
     box.append(make("h4", "Parameters"));
