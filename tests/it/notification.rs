@@ -4,10 +4,10 @@
 use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 
-use crate::everywhere;
-use crate::support::rpc::Answer;
+use crate::support::rpc::{Answer, Door};
 use crate::support::shop::{Shop, card};
-use crate::support::world::{call, steady};
+use crate::support::world::{World, call, steady};
+use crate::{everywhere, on_both};
 
 async fn send(shop: &Shop<'_>, request: Value) -> Answer {
     shop.call("SendNotification", request).await
@@ -305,5 +305,32 @@ everywhere! {
         for uid in ["ada", "bob", "eve"] {
             assert_eq!(shop.unread(uid).await, 12);
         }
+    }
+}
+
+on_both! {
+    async fn where_users_are_not_made_by_themselves_an_unknown_uid_is_skipped_alone(db) {
+        let world = World::start_with(db, Door::Rest, |settings| settings.auto_create_users = false).await;
+        let shop = Shop::open(&world).await;
+        shop.call("CreateUser", json!({"user": {"uid": "ada", "name": "Ada"}})).await.data();
+        for door in [Door::Rest, Door::Grpc] {
+            let request = json!({"templateId": "plain", "receivers": ["nobody", "ada"]});
+            let sent = call(&world.through(door), "SendNotification", &shop.caller, &request).await;
+            assert_eq!(outcomes(&sent), json!({
+                "nobody": ["in_app suppressed unknown_user"],
+                "ada": ["in_app accepted -"],
+            }));
+            let notification = get(&shop, &sent.data()["notificationId"]).await;
+            assert_eq!(counts(&notification), json!([2, 1, 0, 1, "completed"]));
+            assert_eq!(notification.data()["receivers"], sent.data()["receivers"]);
+        }
+        let before = shop.rows().await;
+        for rpc in ["ListFeedItems", "GetUnreadCount"] {
+            let refused = shop.as_user("nobody", rpc, json!({})).await;
+            assert_eq!((refused.status, refused.code()), (404, "ERR_USER_NOT_FOUND"), "{rpc}");
+        }
+        assert_eq!(shop.rows().await, before);
+        assert_eq!(shop.call("GetUser", json!({"uid": "nobody"})).await.status, 404);
+        assert_eq!(shop.unread("ada").await, 2);
     }
 }
