@@ -16,7 +16,6 @@ use tower::util::MapRequest;
 pub(crate) mod pb {
     #![expect(
         unreachable_pub,
-        dead_code,
         clippy::all,
         clippy::allow_attributes,
         clippy::allow_attributes_without_reason,
