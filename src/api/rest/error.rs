@@ -84,7 +84,7 @@ pub fn write_envelope(error: &Error, out: &mut Vec<u8>) {
     writer.raw("{\"error\":{");
     for (key, text) in [
         ("code", reason.word()),
-        ("message", reason.message()),
+        ("message", error.message()),
         ("devMessage", error.dev_message()),
     ] {
         if !text.is_empty() {
