@@ -156,7 +156,13 @@ impl<S: Sortable> ListParameters<S> {
         }
         let id = match &self.id {
             None => {
-                broken.push(Violation::new("id", "is required by a cursor"));
+                // Whoever sends a value alone has often taken it for a filter.
+                let values: Vec<_> = self.cursor.iter().map(|(by, _)| by.field().as_str()).collect();
+                let rule = match values.as_slice() {
+                    [] => "is required by a cursor".to_owned(),
+                    values => format!("is required by a cursor; {} is a part of it and no filter", values.join(", ")),
+                };
+                broken.push(Violation::new("id", rule));
                 None
             }
             Some(text) => {

@@ -283,9 +283,10 @@ fn protect(mut response: Response) -> Response {
 
 /// What browsers may send from other origins. `apikey` and `operatorkey` belong on servers and are never among it.
 fn cors(origins: &[String]) -> Option<CorsLayer> {
-    const REQUEST: [HeaderName; 9] = [
+    const REQUEST: [HeaderName; 10] = [
         header::CONTENT_TYPE,
         header::IF_MATCH,
+        HeaderName::from_static("appid"),
         HeaderName::from_static("authtoken"),
         HeaderName::from_static("grpc-timeout"),
         HeaderName::from_static("idempotency-key"),
@@ -294,8 +295,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         HeaderName::from_static("x-request-id"),
         HeaderName::from_static("x-user-agent"),
     ];
-    const RESPONSE: [HeaderName; 9] = [
-        header::ETAG,
+    const RESPONSE: [HeaderName; 12] = [
         header::RETRY_AFTER,
         HeaderName::from_static("grpc-message"),
         HeaderName::from_static("grpc-status"),
@@ -303,6 +303,10 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         HeaderName::from_static("idempotent-replayed"),
         HeaderName::from_static("x-rate-limit"),
         HeaderName::from_static("x-rate-limit-remaining"),
+        HeaderName::from_static("x-rate-limit-reset"),
+        HeaderName::from_static("x-ratelimit-limit"),
+        HeaderName::from_static("x-ratelimit-remaining"),
+        HeaderName::from_static("x-ratelimit-reset"),
         HeaderName::from_static("x-request-id"),
     ];
     if origins.is_empty() {
