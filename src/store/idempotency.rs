@@ -163,6 +163,9 @@ impl Store {
                     .take();
                 let delete = Query::delete()
                     .from_table(Entity)
+                    // Said twice: after waiting for a row that a call has just renewed, PostgreSQL looks at this condition
+                    // again, and not at the one inside.
+                    .and_where(Column::ExpiresAt.lte(now))
                     .and_where(Expr::tuple(key.map(Expr::col)).in_subquery(expired))
                     .take();
                 Ok(tx.execute(&delete).await?.rows_affected())

@@ -1,5 +1,6 @@
 //! Idempotency: one effect per key, whatever happens at once, in between and after a restart.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use campanile::model::id::AppId;
@@ -9,6 +10,7 @@ use campanile::store::idempotency::KEPT_FOR;
 use campanile::store::{Once, Store, Written};
 use futures::future::join_all;
 use sea_orm::EntityTrait;
+use tokio::sync::Semaphore;
 
 use super::{insert_app, names, now};
 use crate::on_both;
@@ -133,6 +135,36 @@ on_both! {
         let left = idempotency_key::Entity::find().all(store.read()).await.unwrap();
         assert_eq!(left.into_iter().map(|row| row.key).collect::<Vec<_>>(), ["new"]);
         assert_eq!(app::Entity::find().all(store.read()).await.unwrap().len(), 6);
+    }
+
+    async fn a_key_that_is_renewed_while_the_sweep_runs_is_kept(db) {
+        let (calls, sweeper) = (db.open().await, db.open().await);
+        create(&calls, once("key")).await.unwrap();
+        let later = now().plus(KEPT_FOR);
+        let (taken, go_on) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (entered, held) = (Arc::clone(&taken), Arc::clone(&go_on));
+        let renewal = calls.write_once(Some(Once { now: later, ..once("key") }), move |_| {
+            let (entered, held) = (Arc::clone(&entered), Arc::clone(&held));
+            Box::pin(async move {
+                entered.add_permits(1);
+                drop(held.acquire().await);
+                Ok("renewed".to_owned())
+            })
+        });
+        let sweep = async {
+            drop(taken.acquire().await);
+            let swept = sweeper.sweep_idempotency_keys(later, 10);
+            // It has found the key as it was, and waits for the transaction that renews it.
+            let release = async {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                go_on.close();
+            };
+            tokio::join!(swept, release).0
+        };
+        let (renewed, swept) = tokio::join!(renewal, sweep);
+        assert_eq!((renewed.unwrap().value, swept.unwrap()), ("renewed".to_owned(), 0));
+        let again = create(&calls, Once { now: later, ..once("key") }).await.unwrap();
+        assert_eq!(again, Written { value: "renewed".to_owned(), replayed: true });
     }
 
     async fn a_secret_answer_is_stored_encrypted_and_replayed_in_clear(db) {
