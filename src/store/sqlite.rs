@@ -128,7 +128,7 @@ impl Task {
     async fn background_unit(&mut self, job: Box<dyn Job>) {
         self.in_a_row = 0;
         if !job.is_abandoned() {
-            self.alone(job, Some(BACKGROUND_TIME_MAX)).await;
+            self.alone(job, Some(BACKGROUND_TIME_MAX), false).await;
         }
     }
 
@@ -145,7 +145,7 @@ impl Task {
                 let alive = self.run(job.as_mut(), None).await;
                 group.push(job);
                 if !alive {
-                    return self.run_again(group).await;
+                    return self.run_again(group, false).await;
                 }
             }
             if group.len() < GROUP_MAX && started.elapsed() < GROUP_TIME_MAX {
@@ -155,26 +155,29 @@ impl Task {
         if self.commit().await {
             group.into_iter().for_each(Job::answer);
         } else {
-            self.run_again(group).await;
+            self.run_again(group, true).await;
         }
     }
 
     /// The transaction that these shared is gone, so none of them has happened. Each gets one of its own: whichever ended
-    /// the first fails alone.
-    async fn run_again(&mut self, group: Vec<Box<dyn Job>>) {
+    /// the first fails alone. After a failed COMMIT, none of those that cannot be run again is told that nothing was
+    /// changed: see [`Task::alone`].
+    async fn run_again(&mut self, group: Vec<Box<dyn Job>>, in_doubt: bool) {
         self.broken = true;
         for job in group {
-            self.alone(job, None).await;
+            self.alone(job, None, in_doubt).await;
         }
     }
 
-    async fn alone(&mut self, mut job: Box<dyn Job>, budget: Option<Duration>) {
+    /// Runs one closure in a transaction of its own; `in_doubt` if an earlier COMMIT of it failed.
+    async fn alone(&mut self, mut job: Box<dyn Job>, budget: Option<Duration>, in_doubt: bool) {
+        let refusal = |fault: Fault| if in_doubt { outcome_unknown() } else { fault.error() };
         if let Err(fault) = self.begin().await {
-            return job.refuse(fault.error());
+            return job.refuse(refusal(fault));
         }
         if !self.run(job.as_mut(), budget).await {
             self.broken = true;
-            return job.refuse(Fault::Dead.error());
+            return job.refuse(refusal(Fault::Dead));
         }
         if self.commit().await {
             return job.answer();

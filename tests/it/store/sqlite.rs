@@ -1,5 +1,6 @@
 //! What only SQLite does: one queue, many closures to a COMMIT, and transactions that it ends by itself.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -112,6 +113,36 @@ async fn a_transaction_that_sqlite_ends_itself_loses_nothing_and_commits_nothing
     store.write(|tx| Box::pin(insert_app(tx, "later"))).await.unwrap();
     store.close().await;
     assert_eq!(names(&db.open().await).await, ["after", "before", "later"]);
+}
+
+#[tokio::test]
+async fn writes_whose_commit_failed_and_that_cannot_be_run_again_are_told_that_nobody_knows() {
+    let (db, store) = open().await;
+    let folder = PathBuf::from(db.url.trim_start_matches("sqlite://"));
+    let folder = folder.parent().unwrap().to_owned();
+    let away = folder.with_file_name("away");
+    let (guard, held) = hold(&store).await;
+    let spoiler = store.write(move |tx| {
+        let moved = std::fs::rename(&folder, &away);
+        Box::pin(async move {
+            moved.unwrap();
+            // Refused by the COMMIT only, and then the file cannot be opened again.
+            tx.execute_unprepared(
+                "CREATE TABLE orphans (app BLOB REFERENCES apps (id) DEFERRABLE INITIALLY DEFERRED); \
+                 INSERT INTO orphans VALUES (x'00')",
+            )
+            .await?;
+            Ok(())
+        })
+    });
+    let beside = store.write(|tx| Box::pin(insert_app(tx, "beside")));
+    let release = async { guard.close() };
+    let (spoiler, beside, ()) = tokio::join!(spoiler, beside, release);
+    for refused in [held.await.unwrap(), spoiler, beside] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.reason(), Reason::Unavailable);
+        assert!(refused.dev_message().starts_with("outcome unknown"), "{refused}");
+    }
 }
 
 #[tokio::test]
