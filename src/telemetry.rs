@@ -2,6 +2,7 @@
 //! count, and neither ever holds personal data.
 
 use std::collections::HashMap;
+use std::io::IsTerminal;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -166,6 +167,12 @@ pub fn start_log(filter: &str, json: bool) -> Result<(), Box<dyn std::error::Err
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(filter)?)
         .with_writer(std::io::stderr);
+    // On a terminal the library decides, which honors NO_COLOR.
+    let builder = if std::io::stderr().is_terminal() {
+        builder
+    } else {
+        builder.with_ansi(false)
+    };
     if json {
         builder
             .json()

@@ -284,7 +284,7 @@ pub static SETTINGS: &[Setting] = &[
             rule: "must be a level (error, warn, info, debug, trace) or directives such as info,campanile::store=debug",
             keeps: |text| tracing_subscriber::EnvFilter::try_new(text).is_ok(),
         },
-        "info",
+        "warn,campanile=info",
         "Which log lines are written, to standard error",
     ),
     plain(

@@ -190,6 +190,19 @@ async fn a_server_starts_from_nothing_and_stops_cleanly() {
 }
 
 #[tokio::test]
+async fn a_log_that_is_not_on_a_terminal_has_no_colors_and_tells_of_no_library() {
+    let folder = TempDir::new().unwrap();
+    let mut command = command(folder.path(), &["serve"]);
+    command.env("CAMPANILE_LOG_FORMAT", "text");
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let first = lines.next_line().await.unwrap().unwrap();
+    child.kill().await.unwrap();
+    assert!(first.contains("listening"), "{first}");
+    assert!(!first.contains('\u{1b}'), "{first:?}");
+}
+
+#[tokio::test]
 async fn keys_are_created_listed_and_revoked_from_the_command_line() {
     let folder = TempDir::new().unwrap();
     let create = run(folder.path(), &["app", "create", "--id", "shop", "--name", "The shop"]).await;
