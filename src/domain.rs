@@ -6,6 +6,7 @@ mod card;
 pub mod category;
 pub mod channel;
 pub mod feed;
+pub mod idempotency;
 pub mod identity;
 pub mod notification;
 mod page;

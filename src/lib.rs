@@ -7,3 +7,4 @@ pub mod model;
 pub mod pb;
 pub mod store;
 pub mod telemetry;
+pub mod worker;

@@ -7,8 +7,10 @@ use campanile::api::start;
 use campanile::config::Config;
 use campanile::domain::{self, Service};
 use campanile::telemetry::Meter;
+use campanile::worker;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{Fault, open};
 
@@ -22,14 +24,19 @@ pub(super) async fn serve(config: Config) -> Result<(), Fault> {
     let meter = Meter::new();
     let edge = start::edge(&service, &config.edge(), (meter.clone(), stop.clone()))?;
     announce(&server, &config)?;
+    let tasks = TaskTracker::new();
+    worker::start(&service, &tasks, &stop);
     let ended = {
         let run = server.run(edge, meter, stop.clone());
         tokio::pin!(run);
         tokio::select! {
             ended = run.as_mut() => ended,
-            () = signals.stop(stop) => run.await,
+            () = signals.stop(stop.clone()) => run.await,
         }
     };
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
     service.close().await;
     match ended {
         Ended::Drained => tracing::info!("stopped, every call was answered"),
@@ -87,7 +94,7 @@ impl Signals {
         self.heard().await;
         tracing::info!("stopping, calls in flight may finish; a second signal exits at once");
         stop.cancel();
-        let tasks = tokio_util::task::TaskTracker::new();
+        let tasks = TaskTracker::new();
         tasks.spawn(async move {
             self.heard().await;
             process::exit(1);

@@ -18,3 +18,4 @@ mod support;
 mod template;
 mod tidy;
 mod user;
+mod worker;

@@ -5,6 +5,9 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
+use campanile::model::Clock;
+use campanile::store::{SecretKey, Store, StoreSettings};
+use campanile::worker::sweep;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -12,6 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
 use crate::support::server::{http1, http2};
+use crate::worker::{insert_keys, keys};
 
 const BOOTSTRAP_KEY: &str = "bootstrap-key-of-the-process-tests-01";
 
@@ -200,6 +204,30 @@ async fn a_log_that_is_not_on_a_terminal_has_no_colors_and_tells_of_no_library()
     child.kill().await.unwrap();
     assert!(first.contains("listening"), "{first}");
     assert!(!first.contains('\u{1b}'), "{first:?}");
+}
+
+#[tokio::test]
+async fn a_server_sweeps_what_has_expired_without_resting_between_full_batches() {
+    let folder = TempDir::new().unwrap();
+    let url = format!("sqlite://{}/expired.db", folder.path().display());
+    let store = Store::open(&StoreSettings::new(url.as_str(), SecretKey::generate().unwrap()))
+        .await
+        .unwrap();
+    let hour = Duration::from_secs(3_600);
+    let now = Clock::default().now();
+    insert_keys(&store, "old", 2 * sweep::BATCH_MAX, now.minus(hour)).await;
+    insert_keys(&store, "new", 1, now.plus(hour)).await;
+    let server = Running::start(folder.path(), &[("CAMPANILE_DATABASE_URL", &url)]).await;
+    let swept = async {
+        while keys(&store).await.len() > 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(sweep::INTERVAL / 2, swept).await.unwrap();
+    assert_eq!(keys(&store).await, ["new 0"]);
+    server.signal().await;
+    let (code, log) = server.exit().await;
+    assert_eq!(code, Some(0), "{log}");
 }
 
 #[tokio::test]
