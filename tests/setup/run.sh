@@ -43,6 +43,16 @@ start_postgres() {
     export CAMPANILE_TEST_POSTGRES_URL=${started#* }
 }
 
+# The printed commands are for curl.
+demo() {
+    command -v curl >/dev/null || { as_root apt-get update -q && as_root apt-get install -q -y --no-install-recommends curl; } >&2
+    node tests/setup/demo.mjs target/debug/campanile
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
 export CAMPANILE_TEST_REQUIRE_POSTGRES=1
 export INSTA_UPDATE=no
 
@@ -55,4 +65,5 @@ if [ -z "${CAMPANILE_TEST_POSTGRES_URL:-}" ]; then
 fi
 part "unit tests" cargo test --locked --workspace --lib --bins
 part "behavior on SQLite and PostgreSQL" cargo test --locked --test it
+part "make run and the commands it prints" demo
 part "examples in the documentation" cargo test --locked --workspace --doc
