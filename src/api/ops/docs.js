@@ -5,9 +5,15 @@ const VERBS = ["get", "post", "put", "patch", "delete"];
 const DEPTH_MAX = 6;
 let api;
 
+/** Puts text into a node; what stands between backticks is shown as code. */
+function write(node, text) {
+  String(text).split("`").forEach((part, at) => node.append(at % 2 ? make("code", part) : part));
+}
+
 function make(tag, text, name) {
   const node = document.createElement(tag);
-  if (text !== undefined) node.textContent = text;
+  if (tag === "code") node.textContent = text;
+  else if (text !== undefined) write(node, text);
   if (name) node.className = name;
   return node;
 }
@@ -123,7 +129,7 @@ function show(word) {
 
 fetch("/openapi.json").then((answer) => answer.json()).then((document_) => {
   api = document_;
-  document.getElementById("about").textContent = (api.info && api.info.description) || "";
+  write(document.getElementById("about"), (api.info && api.info.description) || "");
   document.getElementById("filter").addEventListener("input", (event) => show(event.target.value.trim().toLowerCase()));
   show("");
 }).catch((fault) => {
