@@ -120,7 +120,8 @@ pub async fn create_version(
 }
 
 /// Everything a send copies from a template: from its current version, or from the one with this number. The version is
-/// marked as used, in the same transaction.
+/// marked as used, in the same transaction. Until it ends, whoever archives the template or switches one of its channels
+/// off waits, so that nothing is delivered after they were answered.
 ///
 /// # Errors
 /// [`Reason::TemplateNotFound`]; [`Reason::TemplateNotApproved`] when the template or the version is not approved;
@@ -132,7 +133,7 @@ pub async fn load_for_send(
     version: Option<u32>,
     now: Timestamp,
 ) -> Result<Sendable> {
-    let template = store::get_template(tx, app, template).await?;
+    let template = store::get_template_shared(tx, app, template).await?;
     if template.status != TemplateStatus::Approved {
         return Err(not_approved(&template, template.status));
     }
@@ -319,7 +320,7 @@ fn completed(channel: TemplateChannel, name: &Name) -> TemplateChannel {
 
 async fn with_instances(tx: &Tx, app: AppId, contents: Vec<TemplateChannel>) -> Result<Vec<SendableChannel>> {
     let types: Vec<_> = contents.iter().map(|content| content.channel_type).collect();
-    let switches = channels::list_switches(tx, app, &types).await?;
+    let switches = channels::list_switches_shared(tx, app, &types).await?;
     let instance = |channel_type: ChannelType, wanted: Option<ChannelId>| {
         let of_type = || switches.iter().filter(|switch| switch.channel_type == channel_type);
         let chosen = match wanted {

@@ -198,7 +198,7 @@ pub(crate) async fn resolve_many(
     now: Timestamp,
 ) -> Result<BTreeMap<Uid, Resolved>> {
     let wanted: BTreeSet<&Uid> = uids.iter().collect();
-    let mut known = store::find_candidates(tx, app, &wanted).await?;
+    let mut known = store::find_candidates_shared(tx, app, &wanted).await?;
     let missing: Vec<&Uid> = wanted.iter().copied().filter(|uid| !known.contains_key(*uid)).collect();
     if create && !missing.is_empty() {
         // In the order of the uids, so that two sends that create the same users wait for each other in one direction.
@@ -208,7 +208,7 @@ pub(crate) async fn resolve_many(
             .collect::<Result<Vec<_>>>()?;
         store::insert_users(tx, app, &newcomers).await?;
         // Read back, because another send may have created some of them first.
-        known.extend(store::find_candidates(tx, app, &missing.into_iter().collect()).await?);
+        known.extend(store::find_candidates_shared(tx, app, &missing.into_iter().collect()).await?);
     }
     Ok(wanted
         .into_iter()

@@ -226,11 +226,15 @@ struct SwitchRow {
     enabled: bool,
 }
 
-/// All channels of these types, the oldest first.
+/// All channels of these types, the oldest first. Nobody can switch them on or off before the transaction ends.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn list_switches(db: &impl ConnectionTrait, app: AppId, types: &[ChannelType]) -> Result<Vec<ChannelSwitch>> {
+pub async fn list_switches_shared(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    types: &[ChannelType],
+) -> Result<Vec<ChannelSwitch>> {
     let numbers = types.iter().map(|channel_type| type_number(*channel_type));
     let rows = Entity::find()
         .select_only()
@@ -239,6 +243,7 @@ pub async fn list_switches(db: &impl ConnectionTrait, app: AppId, types: &[Chann
         .filter(Column::Type.is_in(numbers))
         .order_by_asc(Column::CreatedAt)
         .order_by_asc(Column::Id)
+        .lock_shared()
         .into_model::<SwitchRow>()
         .all(db)
         .await?;

@@ -168,6 +168,19 @@ pub async fn get_template_locked(
     only(assemble(db, app, row.into_iter().collect()).await?, reference)
 }
 
+/// The template that a reference names, which nobody can change before the transaction ends.
+///
+/// # Errors
+/// [`Reason::TemplateNotFound`], and those of the database.
+pub async fn get_template_shared(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    reference: &Reference<TemplateId>,
+) -> Result<Template> {
+    let row = named(app, reference).lock_shared().one(db).await?;
+    only(assemble(db, app, row.into_iter().collect()).await?, reference)
+}
+
 /// The newest versions of a template, the newest first.
 ///
 /// # Errors

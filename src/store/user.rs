@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryResult, QuerySelect,
-    Select, Set,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, IntoActiveModel, QueryFilter, QueryResult,
+    QuerySelect, Select, Set,
 };
 
 use super::bulk::{self, Rows};
@@ -86,25 +86,39 @@ pub async fn insert_users(db: &impl ConnectionTrait, app: AppId, users: &[User])
 /// # Errors
 /// Those of the database.
 pub async fn find_candidate(db: &impl ConnectionTrait, app: AppId, uid: &Uid) -> Result<Option<Candidate>> {
-    let mut found = find_candidates(db, app, &BTreeSet::from([uid])).await?;
+    let mut found = find_candidates(db, app, &BTreeSet::from([uid]), "").await?;
     Ok(found.remove(uid))
 }
 
-/// What is known of each of these uids, deleted or not; those that were never heard of are left out.
+/// What is known of each of these uids, deleted or not; those that were never heard of are left out. Until the transaction
+/// ends nobody can deactivate or delete those that were found.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn find_candidates(
+pub async fn find_candidates_shared(
     db: &impl ConnectionTrait,
     app: AppId,
     uids: &BTreeSet<&Uid>,
+) -> Result<BTreeMap<Uid, Candidate>> {
+    // SQLite knows no such lock and needs none: it has one writer.
+    match db.get_database_backend() {
+        DatabaseBackend::Postgres => find_candidates(db, app, uids, "ORDER BY u.uid FOR SHARE OF u").await,
+        _ => find_candidates(db, app, uids, "").await,
+    }
+}
+
+async fn find_candidates(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    uids: &BTreeSet<&Uid>,
+    lock: &str,
 ) -> Result<BTreeMap<Uid, Candidate>> {
     if uids.is_empty() {
         return Ok(BTreeMap::new());
     }
     let rows = Rows::new(db).column("uid", uids.iter().map(|uid| uid.to_string()));
     let sql = format!(
-        "SELECT u.uid, u.id, u.last_active_at, u.deactivated_at, u.deleted_at FROM {} JOIN users u ON u.app_id = {} AND u.uid = r.uid",
+        "SELECT u.uid, u.id, u.last_active_at, u.deactivated_at, u.deleted_at FROM {} JOIN users u ON u.app_id = {} AND u.uid = r.uid {lock}",
         rows.table("r")?,
         rows.parameter(0),
     );

@@ -1,9 +1,19 @@
 //! What callers see of sends: who got what and why not, what is refused before anything is written, and that a repeated
 //! send is the same send. What users see of it is in `feed.rs`.
 
-use insta::assert_json_snapshot;
-use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
 
+use campanile::model::{Error, Timestamp};
+use campanile::store::entity::user;
+use campanile::store::{Store, feed};
+use futures::future::{join, join_all};
+use insta::assert_json_snapshot;
+use sea_orm::{ColumnTrait as _, ConnectionTrait as _, DatabaseBackend, EntityTrait as _, QueryFilter as _, Statement};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::support::database::{Backend, TestDatabase};
 use crate::support::rpc::{Answer, Door};
 use crate::support::shop::{Shop, card};
 use crate::support::world::{World, call, steady};
@@ -333,4 +343,93 @@ on_both! {
         assert_eq!(shop.call("GetUser", json!({"uid": "nobody"})).await.status, 404);
         assert_eq!(shop.unread("ada").await, 2);
     }
+}
+
+/// Waits until so many sessions of a PostgreSQL database wait for a lock.
+async fn wait_for_waiting(store: &Store, expected: i64) {
+    const WAITING: &str =
+        "SELECT COUNT(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let mut waiting = -1;
+    for _ in 0..200 {
+        let row = store
+            .read()
+            .query_one_raw(Statement::from_string(DatabaseBackend::Postgres, WAITING))
+            .await;
+        waiting = row.unwrap().unwrap().try_get("", "n").unwrap();
+        if waiting == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(waiting, expected, "sessions that wait for a lock");
+}
+
+/// SQLite has one writer, so there is nothing to race with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_stops_a_send_is_answered_after_it_on_postgres() {
+    let Some(db) = TestDatabase::new(Backend::Postgres).await else {
+        return;
+    };
+    let world = World::start(db, Door::Rest).await;
+    let shop = Shop::open(&world).await;
+    send(&shop, json!({"templateId": "plain", "receivers": ["ada", "bob"]}))
+        .await
+        .data();
+    let store = world.store().await;
+    let ada = user::Entity::find()
+        .filter(user::Column::Uid.eq("ada"))
+        .one(store.read())
+        .await
+        .unwrap()
+        .unwrap();
+
+    // Whoever holds the head of a feed stops the send at its last step.
+    let (held, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let holding = store.write({
+        let (held, release) = (Arc::clone(&held), Arc::clone(&release));
+        move |tx| {
+            let (held, release) = (Arc::clone(&held), Arc::clone(&release));
+            Box::pin(async move {
+                feed::find_head_locked(tx, ada.app_id, ada.id).await?;
+                held.notify_one();
+                release.notified().await;
+                Ok::<_, Error>(Timestamp::MAX)
+            })
+        }
+    });
+    let racing = async {
+        held.notified().await;
+        let sending = send(&shop, json!({"templateId": "plain", "receivers": ["ada", "bob"]}));
+        let stopping = async {
+            wait_for_waiting(&store, 1).await;
+            let stops = [
+                ("DeactivateUser", json!({"uid": "ada"})),
+                ("DeleteUser", json!({"uid": "bob"})),
+                (
+                    "UpdateChannel",
+                    json!({"channelId": "bell", "channel": {"enabled": false}}),
+                ),
+                (
+                    "UpdateTemplate",
+                    json!({"templateId": "plain", "template": {"status": "archived"}}),
+                ),
+            ];
+            let stops = join_all(stops.into_iter().map(|(rpc, request)| shop.call(rpc, request)));
+            let releasing = async {
+                wait_for_waiting(&store, 5).await;
+                release.notify_one();
+            };
+            join(stops, releasing).await.0
+        };
+        join(sending, stopping).await
+    };
+    let (held, (sent, stopped)) = join(holding, racing).await;
+    held.unwrap();
+    assert_eq!(
+        outcomes(&sent),
+        json!({"ada": ["in_app accepted -"], "bob": ["in_app accepted -"]})
+    );
+    assert!(stopped.iter().all(|answer| answer.status == 200), "{stopped:#?}");
+    let late = send(&shop, json!({"templateId": "plain", "receivers": ["ada"]})).await;
+    assert_eq!(late.code(), "ERR_TEMPLATE_NOT_APPROVED");
 }
