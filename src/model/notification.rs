@@ -241,10 +241,12 @@ pub fn settle(send: &NewSend, template: &Sendable, card: Option<&Card>) -> Resul
             .values
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value.clone()));
-        let values: VariableValues = values.collect();
+        let mut values: VariableValues = values.collect();
         if let Some(Err(exceeded)) = card.map(|card| card.check(&values)) {
             violations.push(Violation::new(format!("variables.{uid}"), exceeded.to_string()));
         }
+        // What the card does not show is no part of what a feed item is rendered with.
+        values.retain(|key, _| card.is_none_or(|card| card.uses(key)));
         settled.push(values);
     }
     if violations.is_empty() {

@@ -238,6 +238,12 @@ impl Card {
         self.tokens.keys().map(AsRef::as_ref).collect()
     }
 
+    /// Whether a token of it has this key.
+    #[must_use]
+    pub fn uses(&self, key: &str) -> bool {
+        self.tokens.contains_key(key)
+    }
+
     /// The bytes that the rendered document takes as compact JSON, without rendering it.
     #[must_use]
     pub fn rendered_bytes(&self, values: &VariableValues) -> usize {
