@@ -9,7 +9,10 @@ use crate::model::id::{AppId, CategoryId, FeedItemId, UserId};
 use crate::model::page::{Page, PageRequest};
 use crate::model::user::{ActingUser, Uid};
 use crate::model::{Error, Reason, Result, Timestamp, Violation};
-use crate::store::feed as store;
+use crate::store::feed::{self as store, Expired};
+
+/// How often a count sweeps at most before it subtracts what is left.
+const SWEEPS_MAX: usize = 2;
 
 /// Whose items a call reads.
 enum Whose {
@@ -132,7 +135,10 @@ async fn whose(service: &Service, acting: &Acting, receiver: Option<Uid>) -> Res
     let app = acting.app()?;
     if let Some(uid) = &acting.on_behalf_of {
         let user: ActingUser = user::acting(service, app, uid, acting.now).await?;
-        user::touch(service, app, &user, acting.now).await?;
+        // That somebody is there is a hint: a database that cannot be written to is still read.
+        if let Err(fault) = user::touch(service, app, &user, acting.now).await {
+            tracing::warn!(app.id = %app, cause = %fault, "presence cannot be noted");
+        }
         return Ok(Whose::One(user.id, user.uid));
     }
     let Some(uid) = receiver else {
@@ -143,15 +149,15 @@ async fn whose(service: &Service, acting: &Acting, receiver: Option<Uid>) -> Res
     Ok(Whose::One(found.unwrap_or_else(|| UserId::new(acting.now)), uid))
 }
 
-/// The category that is meant by a name or an id. An id is enough: what was sent in a category that is gone still counts.
+/// The category that is meant by a name, else by an id: a name may look like an id. An id is enough, because what was sent
+/// in a category that is gone still counts.
 async fn find_category(service: &Service, app: AppId, named: &str) -> Result<Option<CategoryId>> {
-    if let Ok(id) = named.parse() {
-        return Ok(Some(id));
-    }
-    store::find_category_id(service.store.read(), app, named).await
+    let by_name = store::find_category_id(service.store.read(), app, named).await?;
+    Ok(by_name.or_else(|| named.parse().ok()))
 }
 
-/// The count, after what has expired was swept where there was too much of it to subtract.
+/// The count, after what has expired was swept where there was too much of it to subtract at no cost. What a few rounds
+/// leave, or a database that cannot be written to, is subtracted all the same.
 async fn settled_count(
     service: &Service,
     app: AppId,
@@ -159,13 +165,18 @@ async fn settled_count(
     category: Option<CategoryId>,
     now: Timestamp,
 ) -> Result<u32> {
-    loop {
-        let unread = store::count_unread(service.store.read(), app, user, category, now).await?;
+    for _ in 0..SWEEPS_MAX {
+        let unread = store::count_unread(service.store.read(), (app, user), category, now, Expired::Few).await?;
         if let Some(count) = unread.settled() {
             return Ok(count);
         }
-        sweep_expired(service, app, user, now).await?;
+        if let Err(fault) = sweep_expired(service, app, user, now).await {
+            tracing::warn!(app.id = %app, cause = %fault, "expired feed items cannot be swept");
+            break;
+        }
     }
+    let unread = store::count_unread(service.store.read(), (app, user), category, now, Expired::All).await?;
+    Ok(unread.exact())
 }
 
 /// Takes up to [`EXPIRED_MAX`](crate::model::feed::EXPIRED_MAX) expired items of a user out of the count.

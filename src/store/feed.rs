@@ -210,8 +210,14 @@ impl Unread {
     #[must_use]
     pub fn settled(&self) -> Option<u32> {
         let few = u64::try_from(self.expired_of_all).is_ok_and(|expired| expired <= EXPIRED_MAX);
+        few.then(|| self.exact())
+    }
+
+    /// The unread items, when all that have expired were counted.
+    #[must_use]
+    pub fn exact(&self) -> u32 {
         // A count that is off must not take the feed down with it.
-        few.then(|| u32::try_from(self.counted.saturating_sub(self.expired)).unwrap_or_default())
+        u32::try_from(self.counted.saturating_sub(self.expired)).unwrap_or_default()
     }
 }
 
@@ -221,14 +227,23 @@ impl Unread {
 /// Those of the database.
 pub async fn count_unread(
     db: &impl ConnectionTrait,
-    app: AppId,
-    user: UserId,
+    (app, user): (AppId, UserId),
     category: Option<CategoryId>,
     now: Timestamp,
+    expired: Expired,
 ) -> Result<Unread> {
-    let statement = unread_statement(db.get_database_backend(), (app, user), category, now);
+    let statement = unread_statement(db.get_database_backend(), (app, user), category, now, expired);
     let counted = Unread::find_by_statement(statement).one(db).await?;
     counted.ok_or_else(|| Error::internal("a count answered no row"))
+}
+
+/// How many expired items a count looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expired {
+    /// One more than [`EXPIRED_MAX`] at most, which is enough to see that there are too many.
+    Few,
+    /// All of them.
+    All,
 }
 
 /// The statement of [`count_unread`]. It is one, so that head and items are of one moment. Its predicate on expiring items
@@ -239,6 +254,7 @@ pub fn unread_statement(
     (app, user): (AppId, UserId),
     category: Option<CategoryId>,
     now: Timestamp,
+    expired: Expired,
 ) -> Statement {
     let (head, of_category) = match category {
         Some(_) => (
@@ -247,13 +263,16 @@ pub fn unread_statement(
         ),
         None => ("feed_heads WHERE app_id = $1 AND user_id = $2", ""),
     };
-    let limit = EXPIRED_MAX.saturating_add(1);
+    let limit = match expired {
+        Expired::Few => format!(" LIMIT {}", EXPIRED_MAX.saturating_add(1)),
+        Expired::All => String::new(),
+    };
     let sql = format!(
         "SELECT CAST(COALESCE((SELECT unread FROM {head}), 0) AS BIGINT) AS counted, \
          COUNT(*) {of_category} AS expired, COUNT(*) AS expired_of_all \
          FROM (SELECT category_id, filterable FROM feed_items \
-         WHERE app_id = $1 AND user_id = $2 AND counted AND expires_at IS NOT NULL AND expires_at <= $3 \
-         LIMIT {limit}) AS expired_items"
+         WHERE app_id = $1 AND user_id = $2 AND counted AND expires_at IS NOT NULL AND expires_at <= $3{limit}) \
+         AS expired_items"
     );
     let mut values: Vec<sea_orm::Value> = vec![app.into(), user.into(), now.into()];
     values.extend(category.map(sea_orm::Value::from));

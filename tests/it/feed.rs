@@ -276,6 +276,39 @@ everywhere! {
         }
     }
 
+    async fn a_feed_is_read_even_when_nothing_can_be_noted_about_its_reader(world) {
+        let shop = Shop::open(&world).await;
+        let items = send(&shop, "plain", &["ada"]).await;
+        fast::refuse_changes(&world.store().await, "users").await;
+        assert_eq!(ids(&list(&shop, "ada", json!({})).await), items);
+        assert_eq!(shop.unread("ada").await, 1);
+        assert_eq!(shop.call("GetUser", json!({"uid": "ada"})).await.data()["status"], "offline");
+    }
+
+    async fn an_item_keeps_the_values_that_its_card_names_and_no_others(world) {
+        let shop = Shop::open(&world).await;
+        let request = json!({"templateId": "order-shipped", "receivers": ["ada"],
+            "defaults": {"code": "1234", "unused": "a"}, "variables": {"ada": {"secret": "b", "name": "Ada"}}});
+        shop.call("SendNotification", request).await.data();
+        let feed = list(&shop, "ada", json!({})).await;
+        assert_eq!(feed.data()[0]["variables"], json!({"code": "1234", "name": "Ada"}));
+        assert_eq!(feed.data()[0]["content"]["body"][0]["content"], "Hello Ada, your code is 1234. {{unknown}}");
+    }
+
+    async fn a_category_that_is_named_like_the_id_of_another_is_counted_by_its_name(world) {
+        let shop = Shop::open(&world).await;
+        let made = async |name: &str| {
+            let made = shop.call("CreateCategory", json!({"category": {"name": name}})).await;
+            made.data()["id"].as_str().unwrap().to_owned()
+        };
+        let first = made("First").await;
+        shop.template("first", json!({"templateCategory": first})).await;
+        send(&shop, "first", &["ada"]).await;
+        assert_eq!(count(&shop, "ada", &first).await, 1);
+        made(&first).await;
+        assert_eq!(count(&shop, "ada", &first).await, 0);
+    }
+
     async fn an_unknown_user_is_made_when_acted_for_and_a_deactivated_one_refused(world) {
         let shop = Shop::open(&world).await;
         assert_eq!(list(&shop, "New", json!({})).await.data(), &json!([]));

@@ -9,14 +9,15 @@ use campanile::model::id::{
 use campanile::model::template::DataType;
 use campanile::model::variable::VariableValues;
 use campanile::model::{Caller, Scope, Timestamp};
+use campanile::store::Store;
 use campanile::store::entity::{feed_head, feed_head_category, feed_item, user};
-use campanile::store::{Store, feed as store};
+use campanile::store::feed::{self as store, Expired};
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseBackend, EntityTrait, QueryFilter, Set, Statement};
 
 use crate::on_both;
 
-/// More than two sweeps' worth of items that expire, and some that do not.
-const EXPIRING: usize = 2_300;
+/// More than three sweeps' worth of items that expire, and some that do not.
+const EXPIRING: usize = 3_300;
 const LASTING: usize = 200;
 
 fn at(millis: i64) -> Timestamp {
@@ -88,10 +89,10 @@ async fn head(store: &Store) -> feed_head::Model {
 }
 
 /// How the database would count before anything has expired, which is how it counts nearly always, in its own words.
-async fn plan(store: &Store, app: AppId, user: UserId, category: Option<CategoryId>) -> String {
+async fn plan(store: &Store, app: AppId, user: UserId, category: Option<CategoryId>, expired: Expired) -> String {
     let db = store.read();
     let backend = db.get_database_backend();
-    let mut statement = store::unread_statement(backend, (app, user), category, at(0));
+    let mut statement = store::unread_statement(backend, (app, user), category, at(0), expired);
     let explain = match backend {
         DatabaseBackend::Postgres => "EXPLAIN",
         _ => "EXPLAIN QUERY PLAN",
@@ -107,6 +108,46 @@ async fn plan(store: &Store, app: AppId, user: UserId, category: Option<Category
         row.try_get::<String>("", column).unwrap()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+async fn run(store: &Store, statements: Vec<String>) {
+    store
+        .write(move |tx| {
+            let statements = statements.clone();
+            Box::pin(async move {
+                for sql in &statements {
+                    tx.execute_unprepared(sql).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
+}
+
+/// Makes every change of a table's rows fail, as those of a database that ran out of space do.
+pub(super) async fn refuse_changes(store: &Store, table: &str) {
+    let mut statements = Vec::new();
+    let action = if store.read().get_database_backend() == DatabaseBackend::Postgres {
+        statements.push(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'full'; END $$"
+                .to_owned(),
+        );
+        "FOR EACH ROW EXECUTE FUNCTION refuse()"
+    } else {
+        "BEGIN SELECT RAISE(ABORT, 'full'); END"
+    };
+    statements.push(format!("CREATE TRIGGER refusing BEFORE UPDATE ON {table} {action}"));
+    run(store, statements).await;
+}
+
+async fn allow_changes(store: &Store, table: &str) {
+    let drop = if store.read().get_database_backend() == DatabaseBackend::Postgres {
+        format!("DROP TRIGGER refusing ON {table}")
+    } else {
+        "DROP TRIGGER refusing".to_owned()
+    };
+    run(store, vec![drop]).await;
 }
 
 on_both! {
@@ -134,17 +175,29 @@ on_both! {
         let news = category.to_string();
 
         for category in [None, Some(category)] {
-            let plan = plan(&store, app, ada, category).await;
-            assert!(plan.contains("feed_items_expiring"), "{plan}");
+            for expired in [Expired::Few, Expired::All] {
+                let plan = plan(&store, app, ada, category, expired).await;
+                assert!(plan.contains("feed_items_expiring"), "{plan}");
+            }
         }
         assert_eq!(count(at(999), None).await, EXPIRING + LASTING);
         assert_eq!(count(at(999), Some(&news)).await, EXPIRING + LASTING);
         let before = head(&store).await;
 
+        // A database that cannot be written to is still read, without a trace.
+        refuse_changes(&store, "feed_items").await;
         assert_eq!(count(at(1_000), None).await, LASTING);
         assert_eq!(count(at(1_000), Some(&news)).await, LASTING);
-        let after = head(&store).await;
+        assert_eq!(head(&store).await, before);
+        allow_changes(&store, "feed_items").await;
+
+        // A count sweeps twice at most and subtracts what that leaves.
+        assert_eq!(count(at(1_000), None).await, LASTING);
         let swept = i32::try_from(EXPIRED_MAX).unwrap() * 2;
+        assert_eq!(before.unread - head(&store).await.unread, swept);
+        assert_eq!(count(at(1_000), Some(&news)).await, LASTING);
+        let after = head(&store).await;
+        let swept = i32::try_from(EXPIRED_MAX).unwrap() * 3;
         assert_eq!((before.unread - after.unread, after.seq - before.seq), (swept, i64::from(swept)));
 
         let changed = feed_item::Entity::find().filter(feed_item::Column::ChangeSeq.gt(before.seq)).all(store.read()).await.unwrap();
