@@ -160,7 +160,10 @@ impl<S: Sortable> ListParameters<S> {
                 let values: Vec<_> = self.cursor.iter().map(|(by, _)| by.field().as_str()).collect();
                 let rule = match values.as_slice() {
                     [] => "is required by a cursor".to_owned(),
-                    values => format!("is required by a cursor; {} is a part of it and no filter", values.join(", ")),
+                    values => format!(
+                        "is required by a cursor; {} is a part of it and no filter",
+                        values.join(", ")
+                    ),
                 };
                 broken.push(Violation::new("id", rule));
                 None
