@@ -56,6 +56,11 @@ pub fn from_status(status: &Status) -> Error {
         Some(violations) if !violations.is_empty() => Error::violated(reason, violations),
         _ => Error::new(reason, status.message()),
     };
+    let own_words = rich.localized_message().map(|localized| localized.message.clone());
+    let error = match own_words.filter(|words| own.is_some() && words != reason.message()) {
+        Some(words) => error.saying(words),
+        None => error,
+    };
     match rich.retry_info().and_then(|info| info.retry_delay) {
         Some(wait) => error.retry_after(wait),
         None => error,
@@ -118,6 +123,12 @@ mod tests {
         assert_eq!(back.reason(), Reason::BadRequest);
         assert_eq!(back.violations(), error.violations());
         assert_eq!(back.retry_hint(), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_status_carries_the_words_of_its_own_back() {
+        let error = Error::new(Reason::Unauthorized, "").saying("apikey header is required");
+        assert_eq!(from_status(&to_status(&error)).message(), "apikey header is required");
     }
 
     #[test]

@@ -284,7 +284,7 @@ async fn read_body(method: &Method, headers: &HeaderMap, body: Body) -> Result<B
             .get(CONTENT_TYPE)
             .map(|value| String::from_utf8_lossy(value.as_bytes()));
         let sent: String = sent.as_deref().unwrap_or("none").chars().take(100).collect();
-        let sentence = format!("content-type must be application/json, received {sent:?}");
+        let sentence = format!("content-type must be application/json in utf-8, received {sent:?}");
         return Err(Error::new(Reason::UnsupportedMediaType, sentence).with("contentType", sent));
     }
     Ok(bytes)
@@ -297,11 +297,19 @@ fn is_limit(fault: &(dyn std::error::Error + 'static)) -> bool {
 
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let kind = value
-        .and_then(|value| value.split(';').next())
-        .unwrap_or_default()
-        .trim();
-    kind.eq_ignore_ascii_case("application/json")
+    let mut parts = value.unwrap_or_default().split(';').map(str::trim);
+    let kind = parts.next().unwrap_or_default();
+    kind.eq_ignore_ascii_case("application/json") && parts.all(is_utf8)
+}
+
+/// Whether a parameter of a content type names no other charset.
+fn is_utf8(parameter: &str) -> bool {
+    match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    }
 }
 
 /// Reads JSON to its end. Only text that is not JSON is an error here, with its place.

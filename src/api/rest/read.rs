@@ -363,20 +363,24 @@ impl<'de, M: InlineOneof> Shape<'de> for Inline<'_, M> {
             while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
             return Ok(Outcome::Wrong);
         }
-        let mut named = false;
+        let mut unknown = Vec::new();
         while let Some(name) = object.next_key_seed(Name)? {
             if let Some(member) = M::member(&name) {
+                for name in unknown {
+                    self.problems
+                        .key(name, |problems: &mut Problems| problems.misname("is not a known field"));
+                }
                 self.message.read_member(member, name, object, self.problems)?;
                 return Ok(Outcome::Read);
             }
             object.next_value::<IgnoredAny>()?;
-            self.problems
-                .key(&name, |problems| problems.misname("is not a known field"));
-            named = true;
+            // More than can be named need not be kept.
+            if unknown.len() < Problems::NAMED_MAX {
+                unknown.push(name);
+            }
         }
-        if !named {
-            self.problems.refuse(format!("must be {}", M::EXPECTED), "{}");
-        }
+        let received = if unknown.is_empty() { "{}" } else { "{…}" };
+        self.problems.refuse(format!("must be {}", M::EXPECTED), received);
         Ok(Outcome::Wrong)
     }
 }

@@ -121,6 +121,19 @@ async fn all_problems_are_named_at_once_with_path_rule_and_value() {
 }
 
 #[tokio::test]
+async fn an_object_that_fits_no_kind_is_one_problem_at_its_own_path() {
+    let kinds = "must be a string, an object with url, an object with target, a boolean or a number";
+    let details = refused(json!({"inline": {"a": 1, "b": {}}, "inlineMap": {"k": {"name": "x"}}})).await;
+    let sentence = format!("{kinds}, received \"{{…}}\"");
+    assert_eq!(
+        details,
+        json!({"everything.inline": sentence, "everything.inlineMap.k": sentence})
+    );
+    let details = refused(json!({"inline": {"a": 1, "target": "t"}})).await;
+    assert_eq!(details, json!({"everything.inline.a": "is not a known field"}));
+}
+
+#[tokio::test]
 async fn both_doors_name_the_same_problems() {
     let request = pb::EchoRequest {
         everything: Some(pb::Everything {
