@@ -14,7 +14,7 @@ use crate::model::{Error, Result};
 
 /// Rows as a table that a statement can select from or join, built column by column.
 ///
-/// ```ignore
+/// ```text
 /// let rows = Rows::new(db).column("user_id", users).column("seq", numbers);
 /// let sql = format!(
 ///     "UPDATE t SET seq = r.seq FROM {} WHERE t.app_id = {} AND t.user_id = r.user_id",
