@@ -8,14 +8,15 @@ SHELL := bash
 TOOLS := .cache/tools
 CARGO_DENY_VERSION := 0.20.2
 
-.PHONY: help run test lint contract audit bench
+.PHONY: help run test lint contract audit bench memcheck
 
 help:
-	@echo 'make run     build and start Campanile on SQLite with a demo app and a first notification'
-	@echo 'make test    every check and test, on SQLite and PostgreSQL; installs what it needs'
-	@echo 'make lint    formatting, clippy, and the contract against its rules and its baseline'
-	@echo 'make audit   licences, sources and duplicates of all dependencies'
-	@echo 'make bench   build for release and measure'
+	@echo 'make run      build and start Campanile on SQLite with a demo app and a first notification'
+	@echo 'make test     every check and test, on SQLite and PostgreSQL; installs what it needs'
+	@echo 'make lint     formatting, clippy, and the contract against its rules and its baseline'
+	@echo 'make audit    licences, sources and duplicates of all dependencies'
+	@echo 'make bench    build for release and measure'
+	@echo 'make memcheck run the release build under valgrind'
 
 run:
 	cargo build --locked
@@ -38,6 +39,10 @@ audit: $(TOOLS)/bin/cargo-deny
 bench:
 	cargo build --locked --release
 	node benches/start.mjs target/release/campanile
+
+memcheck:
+	cargo build --locked --release
+	tests/setup/memcheck.sh target/release/campanile
 
 node_modules: package-lock.json
 	npm ci --no-audit --no-fund --silent
