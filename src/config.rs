@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::api::edge::{self, caller, rate};
 use crate::api::server;
+use crate::model::channel::ChannelLimits;
 use crate::store::SecretKey;
 
 pub use setting::{SETTINGS, Setting};
@@ -60,6 +61,8 @@ pub struct Config {
     pub rate_limits: rate::Options,
     /// Whether an unknown uid becomes a user on first use.
     pub auto_create_users: bool,
+    /// How many channels of each type an app may have.
+    pub channel_limits: ChannelLimits,
     /// The log.
     pub log: Log,
 }
@@ -235,6 +238,7 @@ impl Config {
                 core: NonZeroU32::new(values.integer("rate_limit_core")),
             },
             auto_create_users: values.text("auto_create_users") == "true",
+            channel_limits: values.parsed("channel_types").unwrap_or_default(),
             log: Log {
                 filter: values.text("log"),
                 format: if values.text("log_format") == "json" {

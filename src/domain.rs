@@ -20,6 +20,7 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::model::channel::ChannelLimits;
 use crate::model::id::AppId;
 use crate::model::user::Uid;
 use crate::model::{Caller, Clock, Error, Reason, Result, Timestamp};
@@ -36,6 +37,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Whether a uid that was never heard of becomes a user when it is first used.
     pub auto_create_users: bool,
+    /// How many channels of each type an app may have.
+    pub channel_limits: ChannelLimits,
     /// Where the installation stands, told in events.
     pub region: String,
     /// Where the time comes from.
@@ -49,6 +52,7 @@ impl Settings {
         Self {
             store,
             auto_create_users: true,
+            channel_limits: ChannelLimits::default(),
             region: "us".to_owned(),
             clock: Clock::default(),
         }

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::model::app::{AppSlug, KeySecret};
+use crate::model::channel::ChannelLimits;
 use crate::store::SecretKey;
 
 /// One setting.
@@ -229,6 +230,15 @@ pub static SETTINGS: &[Setting] = &[
         Kind::Switch,
         "true",
         "Whether an unknown uid becomes a user on first use; otherwise it is refused",
+    ),
+    plain(
+        "channel_types",
+        Kind::Text {
+            rule: "must be a comma-separated list of channel types, each with the most channels that an app may have of it, such as email,sms=2",
+            keeps: |text| text.parse::<ChannelLimits>().is_ok(),
+        },
+        "",
+        "Channel types that apps may use beyond `in_app` without limit and one `push`. A type without a number has no limit, 0 takes it away; channels that exist stay",
     ),
     plain(
         "deadline_max_seconds",

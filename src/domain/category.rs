@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Acting, Service, Written, user};
 use crate::model::category::{Category, CategoryPatch, CategorySort, NewCategory};
-use crate::model::id::CategoryId;
+use crate::model::id::{CategoryId, TemplateId};
 use crate::model::page::{Page, PageRequest};
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Timestamp};
@@ -110,9 +110,10 @@ pub async fn delete(service: &Service, acting: &Acting, id: CategoryId) -> Resul
         .write(acting, move |tx| {
             Box::pin(async move {
                 store::get_category_locked(tx, app, id).await?;
-                let users = templates::list_users_of_category(tx, app, id, NAMED_MAX).await?;
-                if !users.is_empty() {
-                    return Err(in_use(id, &users));
+                let count = templates::count_users_of_category(tx, app, id).await?;
+                if count > 0 {
+                    let some = templates::list_users_of_category(tx, app, id, NAMED_MAX).await?;
+                    return Err(in_use(id, count, &some));
                 }
                 store::delete_category(tx, app, id).await?;
                 Ok(DeletedCategory { id, deleted_at: now })
@@ -121,9 +122,13 @@ pub async fn delete(service: &Service, acting: &Acting, id: CategoryId) -> Resul
         .await
 }
 
-fn in_use(id: CategoryId, templates: &[crate::model::id::TemplateId]) -> Error {
-    let names: Vec<_> = templates.iter().map(ToString::to_string).collect();
+fn in_use(id: CategoryId, count: u64, some: &[TemplateId]) -> Error {
+    let names: Vec<_> = some.iter().map(ToString::to_string).collect();
     let names = names.join(", ");
-    let message = format!("category {id} is in use by templates, among them {names}: give them another one first");
-    Error::new(Reason::Conflict, message).with("inUseBy", names)
+    let templates = if count == 1 { "template" } else { "templates" };
+    let message =
+        format!("category {id} is in use by {count} {templates}, among them {names}: give them another one first");
+    Error::new(Reason::Conflict, message)
+        .with("inUseBy", names)
+        .with("inUseCount", count)
 }

@@ -18,11 +18,12 @@ use crate::store::{Tx, app as apps, channel as store};
 /// [`Reason::ChannelAlreadyExists`] when the slug is taken.
 pub async fn create(service: &Service, acting: &Acting, new: NewChannel) -> Result<Written<Channel>> {
     let (app, now) = (acting.app()?, acting.now);
+    let limit = service.settings.channel_limits.of(new.channel_type);
     service
         .write(acting, move |tx| {
             let new = new.clone();
             Box::pin(async move {
-                admit(tx, app, new.channel_type).await?;
+                admit(tx, app, new.channel_type, limit).await?;
                 insert(tx, app, new, now).await
             })
         })
@@ -51,7 +52,7 @@ pub async fn availability(service: &Service, acting: &Acting) -> Result<Vec<Avai
     let counts = store::count_channels(service.store.read(), acting.app()?).await?;
     let row = |channel_type| Availability {
         channel_type,
-        limit: ChannelLimit::standard(channel_type),
+        limit: service.settings.channel_limits.of(channel_type),
         used: counts.get(&channel_type).copied().unwrap_or_default(),
     };
     Ok(ChannelType::ALL.map(row).to_vec())
@@ -98,8 +99,7 @@ pub async fn update(
         .await
 }
 
-async fn admit(tx: &Tx, app: AppId, channel_type: ChannelType) -> Result<()> {
-    let limit = ChannelLimit::standard(channel_type);
+async fn admit(tx: &Tx, app: AppId, channel_type: ChannelType, limit: ChannelLimit) -> Result<()> {
     if limit == ChannelLimit::Unlimited {
         return Ok(());
     }

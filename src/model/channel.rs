@@ -1,5 +1,6 @@
 //! Channels: the configured ways out of an app, their types, and how many of each an app may have. Nothing here sends.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -116,6 +117,47 @@ impl ChannelLimit {
     }
 }
 
+/// How many channels of each type an app may have: the standard, with what the operator of the installation provisioned.
+///
+/// As a text it is a list of types, such as `email,sms=2`: a type alone has no limit, one with a number has that limit, and
+/// 0 takes it away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChannelLimits(BTreeMap<ChannelType, ChannelLimit>);
+
+impl ChannelLimits {
+    /// The largest limit that can be given; beyond it a type is as good as unlimited.
+    pub const LIMIT_MAX: u32 = 1_000_000;
+
+    /// The limit of a type.
+    #[must_use]
+    pub fn of(&self, channel_type: ChannelType) -> ChannelLimit {
+        let provisioned = self.0.get(&channel_type).copied();
+        provisioned.unwrap_or_else(|| ChannelLimit::standard(channel_type))
+    }
+}
+
+impl FromStr for ChannelLimits {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut limits = BTreeMap::new();
+        for member in text.split(',').map(str::trim).filter(|member| !member.is_empty()) {
+            let (word, limit) = match member.split_once('=') {
+                None => (member, ChannelLimit::Unlimited),
+                Some((word, number)) => {
+                    let number = number.trim().parse().ok().filter(|number| *number <= Self::LIMIT_MAX);
+                    let number = number.ok_or("must have whole numbers from 0 to 1000000 as limits")?;
+                    (word.trim_end(), ChannelLimit::AtMost(number))
+                }
+            };
+            if limits.insert(word.parse()?, limit).is_some() {
+                return Err("must name each type once");
+            }
+        }
+        Ok(Self(limits))
+    }
+}
+
 /// How much of a type's limit an app has used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Availability {
@@ -226,5 +268,29 @@ mod tests {
         assert_eq!(admit(ChannelType::Push, 1).unwrap_err().reason(), Reason::Conflict);
         assert_eq!(admit(ChannelType::Sms, 0).unwrap_err().reason(), Reason::Forbidden);
         assert_eq!(admit(ChannelType::Custom, 5).unwrap_err().reason(), Reason::Forbidden);
+    }
+
+    #[test]
+    fn what_is_provisioned_wins_over_the_standard_and_the_rest_stays() {
+        let limits: ChannelLimits = " email, sms = 2 ,push=0".parse().unwrap();
+        assert_eq!(limits.of(ChannelType::Email), ChannelLimit::Unlimited);
+        assert_eq!(limits.of(ChannelType::Sms), ChannelLimit::AtMost(2));
+        assert_eq!(limits.of(ChannelType::Push), ChannelLimit::AtMost(0));
+        assert_eq!(limits.of(ChannelType::InApp), ChannelLimit::Unlimited);
+        assert_eq!(limits.of(ChannelType::Custom), ChannelLimit::AtMost(0));
+        assert_eq!("".parse(), Ok(ChannelLimits::default()));
+        for bad in [
+            "fax",
+            "sms=",
+            "sms=-1",
+            "sms=1.5",
+            "sms=1000001",
+            "sms,sms=2",
+            "sms=2=3",
+            "sms 2",
+            "=2",
+        ] {
+            assert!(bad.parse::<ChannelLimits>().is_err(), "{bad}");
+        }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::sea_query::{OnConflict, SelectStatement};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
-    QueryTrait, Select, Set,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait, Select, Set,
 };
 
 use super::channel::containing;
@@ -240,6 +240,17 @@ pub async fn record_use(db: &impl ConnectionTrait, app: AppId, used: TemplateVer
         .exec(db)
         .await?;
     Ok(())
+}
+
+/// How many templates are in a category, archived ones included.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count_users_of_category(db: &impl ConnectionTrait, app: AppId, category: CategoryId) -> Result<u64> {
+    let users = Entity::find()
+        .filter(Column::AppId.eq(app))
+        .filter(Column::CategoryId.eq(category));
+    Ok(users.count(db).await?)
 }
 
 /// The ids of some templates that are in a category, archived ones included.

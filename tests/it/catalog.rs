@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use campanile::domain::{Acting, Service, Settings, app, category, channel, identity, template};
 use campanile::model::category::{CategoryPatch, NewCategory};
-use campanile::model::channel::{Channel, ChannelPatch, ChannelType, NewChannel};
+use campanile::model::channel::{Channel, ChannelLimit, ChannelPatch, ChannelType, NewChannel};
 use campanile::model::id::{AppId, TemplateId};
 use campanile::model::slug::Reference;
 use campanile::model::template::{
@@ -164,6 +164,48 @@ on_both! {
         assert_eq!(used[..2], [("in_app", 0), ("push", 1)]);
     }
 
+    async fn calls_at_once_never_pass_a_limit_that_was_provisioned(db) {
+        let provisioned = async || {
+            let mut settings = Settings { clock: Clock::fixed(noon()), ..Settings::new(db.settings()) };
+            settings.channel_limits = "sms=3,email".parse().unwrap();
+            Service::open(settings).await.unwrap()
+        };
+        let nodes = [provisioned().await, provisioned().await];
+        let (_, acting) = an_app(&nodes[0]).await;
+        let create = |number: usize, channel_type| {
+            channel::create(&nodes[number % 2], &acting, new_channel(&format!("Way {number}"), channel_type))
+        };
+        let sms = join_all((0..10).map(|number| create(number, ChannelType::Sms))).await;
+        let (made, refused): (Vec<_>, Vec<_>) = sms.into_iter().partition(Result::is_ok);
+        assert_eq!((made.len(), refused.len()), (3, 7));
+        for refusal in refused {
+            let error = refusal.unwrap_err();
+            assert_eq!((error.reason(), error.metadata().to_vec()), (Reason::Conflict, vec![("limit", "3".to_owned())]));
+        }
+        assert!(join_all((0..10).map(|number| create(number, ChannelType::Email))).await.iter().all(Result::is_ok));
+        let rows = channel::availability(&nodes[1], &acting).await.unwrap();
+        let used: Vec<_> = rows.iter().map(|row| (row.channel_type.as_str(), row.used)).collect();
+        assert_eq!(used[2..4], [("sms", 3), ("email", 10)]);
+    }
+
+    async fn channels_of_a_type_that_was_taken_away_stay_and_go_on(db) {
+        let before = node(&db).await;
+        let (_, acting) = an_app(&before).await;
+        let phones = create_channel(&before, &acting, new_channel("Phones", ChannelType::Push)).await;
+        before.close().await;
+
+        let mut settings = Settings { clock: Clock::fixed(noon()), ..Settings::new(db.settings()) };
+        settings.channel_limits = "push=0".parse().unwrap();
+        let after = Service::open(settings).await.unwrap();
+        let row = channel::availability(&after, &acting).await.unwrap()[1];
+        assert_eq!((row.channel_type, row.limit, row.used), (ChannelType::Push, ChannelLimit::AtMost(0), 1));
+        let refused = channel::create(&after, &acting, new_channel("Tablets", ChannelType::Push)).await.unwrap_err();
+        assert_eq!(refused.reason(), Reason::Forbidden);
+        let patch = ChannelPatch { enabled: Some(false), ..ChannelPatch::default() };
+        let changed = channel::update(&after, &acting, Reference::Id(phones.id), patch, None).await.unwrap().value;
+        assert_eq!((changed.id, changed.enabled), (phones.id, false));
+    }
+
     async fn generated_slugs_of_calls_at_once_are_all_different(db) {
         let nodes = [node(&db).await, node(&db).await];
         let (_, acting) = an_app(&nodes[0]).await;
@@ -239,7 +281,7 @@ on_both! {
                 (Err(error), Ok(template)) => {
                     assert_eq!(error.reason(), Reason::Conflict, "{error}");
                     let template = template.value;
-                    assert_eq!(error.metadata(), [("inUseBy", template.id.to_string())]);
+                    assert_eq!(error.metadata(), [("inUseBy", template.id.to_string()), ("inUseCount", "1".to_owned())]);
                     let kept = category::get(&nodes[0], &acting, made.id).await.unwrap();
                     assert_eq!(Some(kept.name), template.category.map(|category| category.name));
                 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::catalog::at_root;
 use crate::everywhere;
 use crate::support::rpc::Answer;
+use crate::support::shop::Shop;
 use crate::support::world::{Tenant, World, steady};
 
 async fn create(world: &World, shop: &Tenant, category: Value) -> Answer {
@@ -143,6 +144,23 @@ everywhere! {
         }
     }
 
+    async fn what_was_sent_keeps_the_name_it_was_sent_with(world) {
+        let shop = Shop::open(&world).await;
+        let send = async || shop.call("SendNotification", json!({"templateId": "order-shipped", "receivers": ["ada"], "variables": {"ada": {"code": "1"}}})).await.data().clone();
+        let first = send().await;
+        let named = shop.call("ListCategories", json!({})).await;
+        let named = named.data().as_array().unwrap().iter().find(|category| category["name"] == "Transactional").unwrap().clone();
+        shop.call("UpdateCategory", json!({"categoryId": named["id"], "category": {"name": "Orders"}})).await.data();
+        world.pass(Duration::from_secs(1));
+        send().await;
+        let feed = shop.as_user("ada", "ListFeedItems", json!({})).await;
+        let of = |item: &Value| (item["templateCategory"].clone(), item["categoryId"].clone());
+        let items: Vec<_> = feed.data().as_array().unwrap().iter().map(of).collect();
+        assert_eq!(items, [(json!("Orders"), named["id"].clone()), (json!("Transactional"), named["id"].clone())]);
+        let notification = shop.call("GetNotification", json!({"notificationId": first["notificationId"]})).await;
+        assert_eq!(notification.data()["category"], "Transactional");
+    }
+
     async fn a_category_in_use_stays_until_its_last_template_leaves(world) {
         let shop = world.tenant("shop").await;
         let made = create(&world, &shop, json!({"name": "Seasonal"})).await;
@@ -154,6 +172,17 @@ everywhere! {
         };
         let refused = delete(&world, &shop, id).await;
         assert_json_snapshot!("category_in_use", steady(&refused.refusal()));
+        for number in 2..=12 {
+            template_in(&world, &shop, &format!("order-{number}"), id).await.data();
+        }
+        let refused = delete(&world, &shop, id).await;
+        let details = &refused.body["error"]["details"];
+        assert_eq!(details["inUseCount"], "12");
+        assert_eq!(details["inUseBy"].as_str().unwrap().split(", ").count(), 10);
+        for number in 2..=12 {
+            let request = json!({"templateId": format!("order-{number}"), "template": {"templateCategory": "Alerts"}});
+            world.call("UpdateTemplate", &shop.caller, request).await.data();
+        }
         update_template(json!({"status": "archived"})).await.data();
         assert_eq!(delete(&world, &shop, id).await.code(), "ERR_CONFLICT");
         assert_eq!(get(&world, &shop, id).await.body, made.body);

@@ -7,9 +7,9 @@ use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 
 use crate::catalog::at_root;
-use crate::everywhere;
-use crate::support::rpc::Answer;
-use crate::support::world::{Caller, Tenant, World, steady};
+use crate::support::rpc::{Answer, Door};
+use crate::support::world::{Caller, Tenant, World, call, steady};
+use crate::{everywhere, on_both};
 
 async fn create(world: &World, shop: &Tenant, channel: Value) -> Answer {
     let answer = world
@@ -48,6 +48,37 @@ fn bell() -> Value {
         "enabled": true,
         "metadata": {"team": "growth", "weight": 3, "ratio": 0.25, "list": [1, null, {"deep": true}]},
     })
+}
+
+on_both! {
+    async fn what_the_operator_provisions_may_be_created_and_no_more(db) {
+        let limits = "email,sms=2,push=0";
+        let world = World::start_with(db, Door::Rest, |settings| settings.channel_limits = limits.parse().unwrap()).await;
+        let shop = world.tenant("shop").await;
+        for (door, number) in [(Door::Rest, 1), (Door::Grpc, 2)] {
+            let client = world.through(door);
+            let create = async |channel_type: &str| {
+                let request = json!({"channel": {"type": channel_type, "name": format!("Way {number}")}});
+                call(&client, "CreateChannel", &shop.caller, &request).await
+            };
+            assert_eq!(create("sms").await.data()["type"], "sms");
+            assert_eq!(create("email").await.status, 201);
+            for (channel_type, status, code, details) in [
+                ("custom", 403, "ERR_FORBIDDEN", json!({"rule": "channelType custom"})),
+                ("push", 403, "ERR_FORBIDDEN", json!({"rule": "channelType push"})),
+            ] {
+                let refused = create(channel_type).await;
+                assert_eq!((refused.status, refused.code()), (status, code), "{channel_type}");
+                assert_eq!(refused.body["error"]["details"], details);
+            }
+        }
+        let third = create(&world, &shop, json!({"type": "sms", "name": "Way 3"})).await;
+        assert_eq!((third.status, third.code()), (409, "ERR_CONFLICT"));
+        assert_eq!(third.body["error"]["details"], json!({"limit": "2"}));
+        let rows = world.call("GetChannelAvailability", &shop.caller, json!({})).await;
+        assert_json_snapshot!("channel_availability_provisioned", rows.body);
+        assert_eq!(list(&world, &shop, json!({})).await.data().as_array().unwrap().len(), 4);
+    }
 }
 
 everywhere! {
