@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A name: 1 to 100 characters, none of them U+0000.
+/// A name: 1 to 100 characters, none of them U+0000 and at least one of them visible. It is kept as it was given, spaces at
+/// its ends included.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Name(String);
@@ -47,6 +48,10 @@ impl FromStr for Name {
         if text.contains('\0') {
             return Err("must not contain U+0000");
         }
+        // Refused and not trimmed to nothing: whoever sent it meant something else.
+        if text.chars().all(char::is_whitespace) {
+            return Err("must not be made of spaces alone");
+        }
         Ok(Self(text.to_owned()))
     }
 }
@@ -70,5 +75,17 @@ mod tests {
         );
         assert_eq!("".parse::<Name>(), Err("is required"));
         assert_eq!("a\0b".parse::<Name>(), Err("must not contain U+0000"));
+    }
+
+    #[test]
+    fn spaces_of_any_kind_are_no_name_but_may_stand_in_one() {
+        for blank in [" ", "   ", "\t\n", "\u{a0}", "\u{2003} \u{3000}"] {
+            assert_eq!(
+                blank.parse::<Name>(),
+                Err("must not be made of spaces alone"),
+                "{blank:?}"
+            );
+        }
+        assert_eq!(" a b ".parse::<Name>().unwrap().as_str(), " a b ");
     }
 }
