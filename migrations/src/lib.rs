@@ -15,6 +15,7 @@ mod m0004_templates;
 mod m0005_notifications;
 mod m0006_feed;
 mod m0007_idempotency;
+mod m0008_user_lists;
 
 /// Applies the migrations in order.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_notifications::Migration),
             Box::new(m0006_feed::Migration),
             Box::new(m0007_idempotency::Migration),
+            Box::new(m0008_user_lists::Migration),
         ]
     }
 }

@@ -9,7 +9,8 @@ use crate::list_parameters;
 use crate::model::id::UserId;
 use crate::model::page::PageRequest;
 use crate::model::user::{
-    Metadata, NewUser, Profile, Role, Uid, User, UserFilter, UserPatch, UserSort, UserState, UserStatus,
+    Metadata, NewUser, Profile, Role, TagMatch, Uid, User, UserFilter, UserOutcome, UserPatch, UserResult, UserSort,
+    UserState, UserStatus,
 };
 use crate::model::{Error, Result, Violation};
 use crate::pb::v1;
@@ -30,7 +31,7 @@ impl UserApi for Api {
             Some(Err(_)) | None => None,
         };
         let page = page(&request, cursor)?;
-        let users = user::list(&self.service, &acting, &filter(&request), &page).await?;
+        let users = user::list(&self.service, &acting, &filter(&request)?, &page).await?;
         Ok(Reply::new(v1::ListUsersResponse {
             meta: Some(meta(&page, &users, |user| user.uid.to_string())),
             pagination: pagination(&page, &users),
@@ -77,6 +78,32 @@ impl UserApi for Api {
         let written = user::reactivate(&self.service, &call.acting()?, uid).await?;
         Ok(Reply::of(written, |user| v1::ReactivateUserResponse {
             user: Some(user.into()),
+        }))
+    }
+
+    async fn deactivate_users(
+        &self,
+        call: Call,
+        request: v1::DeactivateUsersRequest,
+    ) -> Result<Reply<v1::DeactivateUsersResponse>> {
+        let uids = uids("uidsToDeactivate", &request.uids_to_deactivate)?;
+        let written = user::deactivate_many(&self.service, &call.acting()?, uids).await?;
+        Ok(Reply::of(written, |results| v1::DeactivateUsersResponse {
+            deactivated_uids: found(&results),
+            results: results.into_iter().map(Into::into).collect(),
+        }))
+    }
+
+    async fn reactivate_users(
+        &self,
+        call: Call,
+        request: v1::ReactivateUsersRequest,
+    ) -> Result<Reply<v1::ReactivateUsersResponse>> {
+        let uids = uids("uidsToActivate", &request.uids_to_activate)?;
+        let written = user::reactivate_many(&self.service, &call.acting()?, uids).await?;
+        Ok(Reply::of(written, |results| v1::ReactivateUsersResponse {
+            non_deactivated_uids: found(&results),
+            results: results.into_iter().map(Into::into).collect(),
         }))
     }
 
@@ -139,19 +166,48 @@ fn metadata(metadata: Option<prost_types::Struct>) -> Option<Metadata> {
     metadata.map(convert::object)
 }
 
-fn filter(request: &v1::ListUsersRequest) -> UserFilter {
+fn uids(field: &str, uids: &[String]) -> Result<Vec<Uid>> {
+    let mut fields = Fields::new();
+    let read = uids
+        .iter()
+        .enumerate()
+        .map(|(at, uid)| fields.read(&format!("{field}[{at}]"), uid, str::parse));
+    let read = read.collect();
+    fields.make(read).map_err(Error::invalid)
+}
+
+fn found(results: &[UserResult]) -> Vec<String> {
+    let found = results.iter().filter(|result| result.outcome != UserOutcome::NotFound);
+    found.map(|result| result.uid.to_string()).collect()
+}
+
+fn filter(request: &v1::ListUsersRequest) -> Result<UserFilter> {
     let state = match request.state.map(v1::list_users_request::State::try_from) {
         Some(Ok(v1::list_users_request::State::Deactivated)) => UserState::Deactivated,
         Some(Ok(v1::list_users_request::State::All)) => UserState::All,
         Some(Ok(v1::list_users_request::State::Active | v1::list_users_request::State::Unspecified) | Err(_))
         | None => UserState::Active,
     };
-    UserFilter {
+    let status = match request.status.map(v1::UserStatus::try_from) {
+        Some(Ok(v1::UserStatus::Online | v1::UserStatus::Available)) => Some(UserStatus::Online),
+        Some(Ok(v1::UserStatus::Offline)) => Some(UserStatus::Offline),
+        Some(Ok(v1::UserStatus::Unspecified) | Err(_)) | None => None,
+    };
+    let tag_match = match request.tag_match.map(v1::list_users_request::TagMatch::try_from) {
+        Some(Ok(v1::list_users_request::TagMatch::All)) => TagMatch::All,
+        Some(Ok(v1::list_users_request::TagMatch::Any | v1::list_users_request::TagMatch::Unspecified) | Err(_))
+        | None => TagMatch::Any,
+    };
+    Ok(UserFilter {
         search: request.search.clone(),
         created_from: request.created_from.as_ref().and_then(convert::instant),
         created_to: request.created_to.as_ref().and_then(convert::instant),
         state,
-    }
+        role: request.role.as_deref().map(|role| parse("role", role)).transpose()?,
+        status,
+        tags: request.tags.clone(),
+        tag_match,
+    })
 }
 
 fn page(request: &v1::ListUsersRequest, cursor: Option<UserId>) -> Result<PageRequest<UserSort>> {
@@ -169,6 +225,20 @@ fn page(request: &v1::ListUsersRequest, cursor: Option<UserId>) -> Result<PageRe
     parameters
         .request(UserSort::CreatedAt, Totals::Always, |_| cursor.map(UserId::uuid))
         .map_err(Error::invalid)
+}
+
+impl From<UserResult> for v1::UserResult {
+    fn from(result: UserResult) -> Self {
+        let outcome = match result.outcome {
+            UserOutcome::Changed => v1::user_result::Outcome::Changed,
+            UserOutcome::Unchanged => v1::user_result::Outcome::Unchanged,
+            UserOutcome::NotFound => v1::user_result::Outcome::NotFound,
+        };
+        Self {
+            uid: result.uid.to_string(),
+            outcome: outcome.into(),
+        }
+    }
 }
 
 impl From<User> for v1::User {

@@ -6,8 +6,8 @@ use super::{Acting, Service, Written};
 use crate::model::id::{AppId, UserId};
 use crate::model::page::{Page, PageRequest};
 use crate::model::user::{
-    ActingUser, NewUser, PRESENCE_INTERVAL, Profile, Resolved, Uid, User, UserFilter, UserPatch, UserSort, UserStatus,
-    presence_is_due,
+    ActingUser, NewUser, PRESENCE_INTERVAL, Profile, Resolved, Uid, User, UserFilter, UserOutcome, UserPatch,
+    UserResult, UserSort, UserStatus, presence_is_due,
 };
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Timestamp};
@@ -107,6 +107,22 @@ pub async fn deactivate(service: &Service, acting: &Acting, uid: Uid) -> Result<
 /// [`Reason::UserNotFound`].
 pub async fn reactivate(service: &Service, acting: &Acting, uid: Uid) -> Result<Written<User>> {
     set_deactivated(service, acting, uid, None).await
+}
+
+/// Deactivates users, all of those who exist together, and tells of each uid once what became of them.
+///
+/// # Errors
+/// Those of the database.
+pub async fn deactivate_many(service: &Service, acting: &Acting, uids: Vec<Uid>) -> Result<Written<Vec<UserResult>>> {
+    set_many_deactivated(service, acting, uids, Some(acting.now)).await
+}
+
+/// Makes deactivated users active again, all of those who exist together, and tells of each uid once what became of them.
+///
+/// # Errors
+/// Those of the database.
+pub async fn reactivate_many(service: &Service, acting: &Acting, uids: Vec<Uid>) -> Result<Written<Vec<UserResult>>> {
+    set_many_deactivated(service, acting, uids, None).await
 }
 
 /// Deletes a user for good and tells when.
@@ -238,6 +254,43 @@ async fn set_deactivated(
                 }
                 user.deactivated_at = deactivated_at;
                 save(tx, app, user, now).await
+            })
+        })
+        .await
+}
+
+async fn set_many_deactivated(
+    service: &Service,
+    acting: &Acting,
+    mut uids: Vec<Uid>,
+    deactivated_at: Option<Timestamp>,
+) -> Result<Written<Vec<UserResult>>> {
+    let (app, now) = (acting.app()?, acting.now);
+    let mut named = BTreeSet::new();
+    uids.retain(|uid| named.insert(uid.clone()));
+    service
+        .write(acting, move |tx| {
+            let uids = uids.clone();
+            Box::pin(async move {
+                let known = store::find_candidates_locked(tx, app, &uids.iter().collect()).await?;
+                let (mut results, mut changed) = (Vec::new(), Vec::new());
+                for uid in uids {
+                    let outcome = match known.get(&uid) {
+                        Some(user) if user.deleted_at.is_some() => UserOutcome::NotFound,
+                        Some(user) if user.deactivated_at.is_some() == deactivated_at.is_some() => {
+                            UserOutcome::Unchanged
+                        }
+                        Some(user) => {
+                            changed.push(user.id);
+                            UserOutcome::Changed
+                        }
+                        None => UserOutcome::NotFound,
+                    };
+                    results.push(UserResult { uid, outcome });
+                }
+                let written = store::set_deactivated(tx, app, &changed, deactivated_at, now).await?;
+                super::unchanged_since(usize::try_from(written) == Ok(changed.len()))?;
+                Ok(results)
             })
         })
         .await

@@ -110,11 +110,17 @@ impl UserStatus {
     /// How long after their last sign of life a user counts as online (design section 6, U-44).
     pub const ONLINE: Duration = Duration::from_secs(90);
 
+    /// When a user has to have been there, at the earliest, to be online at `now`.
+    #[must_use]
+    pub fn online_since(now: Timestamp) -> Timestamp {
+        now.minus(Self::ONLINE)
+    }
+
     /// The status at `now` of a user who was last there then.
     #[must_use]
     pub fn at(now: Timestamp, last_active_at: Option<Timestamp>) -> Self {
         match last_active_at {
-            Some(last) if last >= now.minus(Self::ONLINE) => Self::Online,
+            Some(last) if last >= Self::online_since(now) => Self::Online,
             Some(_) | None => Self::Offline,
         }
     }
@@ -246,6 +252,16 @@ pub enum UserState {
     All,
 }
 
+/// How many of the tags that a filter names a user has to have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TagMatch {
+    /// At least one.
+    #[default]
+    Any,
+    /// All.
+    All,
+}
+
 /// Which users to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserFilter {
@@ -257,6 +273,14 @@ pub struct UserFilter {
     pub created_to: Option<Timestamp>,
     /// Only those in this state.
     pub state: UserState,
+    /// Only those with this role.
+    pub role: Option<Role>,
+    /// Only those who are there, or only those who are not.
+    pub status: Option<UserStatus>,
+    /// Only those with these tags; any user when there are none.
+    pub tags: Vec<String>,
+    /// Whether one of the tags is enough.
+    pub tag_match: TagMatch,
 }
 
 /// What users are sorted by.
@@ -300,6 +324,26 @@ pub enum Resolved {
     Deactivated(UserId),
     /// Nobody: never heard of and not to be created, or deleted.
     Unknown,
+}
+
+/// What a change of many users made of one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UserOutcome {
+    /// They were changed.
+    Changed,
+    /// They were so before.
+    Unchanged,
+    /// There is no such user, or they were deleted.
+    NotFound,
+}
+
+/// What a change of many users made of one uid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserResult {
+    /// The uid.
+    pub uid: Uid,
+    /// What became of them.
+    pub outcome: UserOutcome,
 }
 
 /// The uid that a field holds, or the violation of its rule.

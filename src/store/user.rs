@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict, SelectStatement, UnionType};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, IntoActiveModel, QueryFilter, QueryResult,
-    QuerySelect, Select, Set,
+    QuerySelect, QueryTrait, Select, Set,
 };
 
 use super::bulk::{self, Rows};
@@ -15,7 +15,7 @@ use super::value::Json;
 use crate::model::id::{AppId, UserId};
 use crate::model::name::Name;
 use crate::model::page::{Page, PageRequest};
-use crate::model::user::{Profile, Resolved, Role, Uid, User, UserFilter, UserSort, UserState, UserStatus};
+use crate::model::user::{Profile, Resolved, Role, TagMatch, Uid, User, UserFilter, UserSort, UserState, UserStatus};
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Timestamp};
 
@@ -107,6 +107,22 @@ pub async fn find_candidates_shared(
     }
 }
 
+/// The same, and until the transaction ends nobody can send to them or act for them either.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_candidates_locked(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    uids: &BTreeSet<&Uid>,
+) -> Result<BTreeMap<Uid, Candidate>> {
+    // In the order in which sends take their share of the same rows, so that neither waits for the other in a circle.
+    match db.get_database_backend() {
+        DatabaseBackend::Postgres => find_candidates(db, app, uids, "ORDER BY u.uid FOR UPDATE OF u").await,
+        _ => find_candidates(db, app, uids, "").await,
+    }
+}
+
 async fn find_candidates(
     db: &impl ConnectionTrait,
     app: AppId,
@@ -175,6 +191,34 @@ pub async fn update_user(db: &impl ConnectionTrait, app: AppId, user: &User, rea
         .filter(user::Column::DeletedAt.is_null())
         .filter(user::Column::Version.eq(read.number()));
     Ok(update.exec(db).await?.rows_affected == 1)
+}
+
+/// Notes of users, who are locked, since when they are deactivated, or that they are not; tells how many there were.
+///
+/// # Errors
+/// Those of the database.
+pub async fn set_deactivated(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    users: &[UserId],
+    deactivated_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<u64> {
+    if users.is_empty() {
+        return Ok(0);
+    }
+    let rows = Rows::new(db).column("id", users.iter().copied());
+    let sql = format!(
+        "UPDATE users SET deactivated_at = {}, updated_at = {}, version = version + 1 FROM {} \
+         WHERE users.app_id = {} AND users.id = r.id AND users.deleted_at IS NULL",
+        rows.parameter(0),
+        rows.parameter(1),
+        rows.table("r")?,
+        rows.parameter(2),
+    );
+    let values = [deactivated_at.into(), now.into(), app.into()];
+    let done = db.execute_raw(rows.statement(sql, values)?).await?;
+    Ok(done.rows_affected())
 }
 
 /// Deletes a user: the row keeps the uid and forgets the person.
@@ -260,21 +304,25 @@ pub async fn list_users(
     request: &PageRequest<UserSort>,
     now: Timestamp,
 ) -> Result<Page<User>> {
-    let rows = list(db, matching_users(app, filter), request).await?;
+    let rows = list(
+        db,
+        matching_users((db.get_database_backend(), app), filter, now),
+        request,
+    )
+    .await?;
     rows.try_map(|row| user_of(row, now))
 }
 
-fn matching_users(app: AppId, filter: &UserFilter) -> Select<user::Entity> {
-    let mut query = live_users(app);
+/// The users that a filter lets through, in no order yet. Public so that a test can ask the databases how they find them.
+#[must_use]
+pub fn matching_users(
+    (backend, app): (DatabaseBackend, AppId),
+    filter: &UserFilter,
+    now: Timestamp,
+) -> Select<user::Entity> {
+    let mut query = live_users(app).filter(tagged(backend, filter));
     if let Some(search) = &filter.search {
-        let by = |column: user::Column, from: String| {
-            // A range instead of LIKE: nothing in it is a wildcard, both databases compare by bytes, and an index fits.
-            let to = format!("{from}{}", char::MAX);
-            Condition::all().add(column.gte(from)).add(column.lt(to))
-        };
-        let uid = by(user::Column::Uid, search.to_ascii_lowercase());
-        let name = by(user::Column::NameFolded, search.to_lowercase());
-        query = query.filter(Condition::any().add(uid).add(name));
+        query = query.filter(user::Column::Id.in_subquery(found(app, search)));
     }
     if let Some(from) = filter.created_from {
         query = query.filter(user::Column::CreatedAt.gte(from));
@@ -282,11 +330,59 @@ fn matching_users(app: AppId, filter: &UserFilter) -> Select<user::Entity> {
     if let Some(to) = filter.created_to {
         query = query.filter(user::Column::CreatedAt.lte(to));
     }
+    if let Some(role) = &filter.role {
+        query = query.filter(user::Column::Role.eq(role.as_str()));
+    }
+    let since = UserStatus::online_since(now);
+    query = match filter.status {
+        Some(UserStatus::Online) => query.filter(user::Column::LastActiveAt.gte(since)),
+        Some(UserStatus::Offline) => query.filter(
+            Condition::any()
+                .add(user::Column::LastActiveAt.is_null())
+                .add(user::Column::LastActiveAt.lt(since)),
+        ),
+        None => query,
+    };
     match filter.state {
         UserState::Active => query.filter(user::Column::DeactivatedAt.is_null()),
         UserState::Deactivated => query.filter(user::Column::DeactivatedAt.is_not_null()),
         UserState::All => query,
     }
+}
+
+/// The ids of those whose uid or name begins with a text. Found by themselves and not by an OR, for which SQLite would read
+/// all users of the app.
+fn found(app: AppId, search: &str) -> SelectStatement {
+    let by = |column: user::Column, from: String| {
+        // A range instead of LIKE: nothing in it is a wildcard, both databases compare by bytes, and an index fits.
+        let to = format!("{from}{}", char::MAX);
+        let ids = user::Entity::find().select_only().column(user::Column::Id);
+        ids.filter(user::Column::AppId.eq(app))
+            .filter(column.gte(from))
+            .filter(column.lt(to))
+            .into_query()
+    };
+    let mut ids = by(user::Column::Uid, search.to_ascii_lowercase());
+    ids.union(UnionType::Distinct, by(user::Column::NameFolded, search.to_lowercase()));
+    ids
+}
+
+/// That a user has the tags which the filter names. Nothing is indexed by tag: such a list reads the users of the app in
+/// its order until it has a page.
+fn tagged(backend: DatabaseBackend, filter: &UserFilter) -> Condition {
+    let has = match backend {
+        DatabaseBackend::Postgres => "jsonb_exists(users.tags::jsonb, $1)",
+        _ => "EXISTS (SELECT 1 FROM json_each(users.tags) AS tag WHERE tag.value = ?)",
+    };
+    let tags = filter
+        .tags
+        .iter()
+        .map(|tag| Expr::cust_with_values(has, [tag.as_str()]));
+    let condition = match filter.tag_match {
+        TagMatch::Any if !filter.tags.is_empty() => Condition::any(),
+        TagMatch::Any | TagMatch::All => Condition::all(),
+    };
+    tags.fold(condition, Condition::add)
 }
 
 fn user_of(row: user::Model, now: Timestamp) -> Result<User> {

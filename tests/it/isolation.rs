@@ -42,6 +42,8 @@ async fn furnish(world: &World, shop: &Tenant) -> Entities {
         ("app_id", json!(shop.id)),
         ("api_key_id", json!(key)),
         ("uid", json!("ada")),
+        ("uids_to_deactivate", json!(["ada"])),
+        ("uids_to_activate", json!(["ada"])),
         ("channel_id", channel["id"].clone()),
         ("category_id", category["id"].clone()),
         ("template_id", template["id"].clone()),

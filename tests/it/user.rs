@@ -1,6 +1,9 @@
 //! What callers see of users: their lives, their lists, and what is refused. Who may be acted for, and presence, are in
 //! `identity.rs`; who may call at all is in `isolation.rs`.
 
+mod list;
+mod many;
+
 use std::time::Duration;
 
 use insta::assert_json_snapshot;
