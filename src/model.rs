@@ -20,6 +20,7 @@ pub mod time;
 pub mod user;
 pub mod variable;
 pub mod version;
+pub mod word;
 
 pub use caller::{Caller, Scope};
 pub use error::{Error, Reason, Result, Violation};

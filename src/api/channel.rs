@@ -80,15 +80,7 @@ impl ChannelApi for Api {
 /// The contract's number of a channel type.
 #[must_use]
 pub fn type_number(channel_type: ChannelType) -> i32 {
-    let word = match channel_type {
-        ChannelType::InApp => v1::ChannelType::InApp,
-        ChannelType::Push => v1::ChannelType::Push,
-        ChannelType::Sms => v1::ChannelType::Sms,
-        ChannelType::Email => v1::ChannelType::Email,
-        ChannelType::Whatsapp => v1::ChannelType::Whatsapp,
-        ChannelType::Custom => v1::ChannelType::Custom,
-    };
-    word.into()
+    channel_type.number().into()
 }
 
 /// The channel type with a number of the contract, if the field holds one.

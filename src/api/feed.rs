@@ -88,7 +88,7 @@ impl From<FeedItem> for v1::FeedItem {
             label: stored.label,
             tags: stored.tags,
             alternative_text: stored.alternative_text,
-            data_type: v1::DataType::from(stored.data_type).into(),
+            data_type: stored.data_type.number().into(),
             variables: Some(values(stored.variables)),
             content: Some(convert::structure(item.content)),
             sent_at: Some(convert::timestamp(stored.sent_at)),

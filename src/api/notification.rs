@@ -8,8 +8,8 @@ use super::{Api, Call, Reply, convert, field};
 use crate::domain::notification;
 use crate::model::Result;
 use crate::model::channel::ChannelType;
-use crate::model::delivery::{Delivery, DeliveryStatus};
-use crate::model::notification::{Notification, NotificationStatus, Receiver, SendRequest, Sent};
+use crate::model::delivery::Delivery;
+use crate::model::notification::{Notification, Receiver, SendRequest, Sent};
 use crate::model::variable::{VariableValue, VariableValues};
 use crate::pb::v1;
 
@@ -79,7 +79,7 @@ impl From<Sent> for v1::SendNotificationResponse {
         Self {
             notification_id: sent.notification_id.to_string(),
             channels: types(&sent.channels),
-            mode: sent.mode.as_str().to_owned(),
+            mode: sent.mode.to_string(),
             total: i32::try_from(sent.receivers.len()).unwrap_or(i32::MAX),
             duplicate_count: convert::count(sent.duplicate_count),
             receivers: sent.receivers.into_iter().map(Into::into).collect(),
@@ -99,11 +99,11 @@ impl From<Notification> for v1::Notification {
             label: copied.label,
             tags: copied.tags,
             tag: notification.tag,
-            mode: notification.mode.as_str().to_owned(),
-            status: v1::NotificationStatus::from(notification.status).into(),
+            mode: notification.mode.to_string(),
+            status: notification.status.number().into(),
             campaign_id: None,
             channels: types(&notification.channels),
-            data_type: v1::DataType::from(notification.data_type).into(),
+            data_type: notification.data_type.number().into(),
             total_targets: convert::count(notification.total),
             sent_count: convert::count(notification.counts.sent),
             failed_count: convert::count(notification.counts.failed),
@@ -130,30 +130,9 @@ impl From<Delivery> for v1::Delivery {
         Self {
             channel_type: type_number(delivery.channel_type),
             channel_id: delivery.channel_id.map(|id| id.to_string()),
-            status: v1::DeliveryStatus::from(delivery.verdict.status).into(),
+            status: delivery.verdict.status.number().into(),
             reason: delivery.verdict.reason.map(|reason| reason.to_string()),
             feed_item_id: delivery.feed_item_id.map(|id| id.to_string()),
-        }
-    }
-}
-
-impl From<DeliveryStatus> for v1::DeliveryStatus {
-    fn from(status: DeliveryStatus) -> Self {
-        match status {
-            DeliveryStatus::Accepted => Self::Accepted,
-            DeliveryStatus::Failed => Self::Failed,
-            DeliveryStatus::Suppressed => Self::Suppressed,
-        }
-    }
-}
-
-impl From<NotificationStatus> for v1::NotificationStatus {
-    fn from(status: NotificationStatus) -> Self {
-        match status {
-            NotificationStatus::Dispatching => Self::Dispatching,
-            NotificationStatus::Completed => Self::Completed,
-            NotificationStatus::Failed => Self::Failed,
-            NotificationStatus::PartiallyFailed => Self::PartiallyFailed,
         }
     }
 }

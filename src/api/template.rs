@@ -89,16 +89,6 @@ impl TemplateApi for Api {
     }
 }
 
-impl From<TemplateStatus> for v1::TemplateStatus {
-    fn from(status: TemplateStatus) -> Self {
-        match status {
-            TemplateStatus::Draft => Self::Draft,
-            TemplateStatus::Approved => Self::Approved,
-            TemplateStatus::Archived => Self::Archived,
-        }
-    }
-}
-
 /// The template without the list of its versions.
 impl From<Template> for v1::Template {
     fn from(template: Template) -> Self {
@@ -112,7 +102,7 @@ impl From<Template> for v1::Template {
             label: template.label,
             alternative_text: template.alternative_text,
             tags: template.tags,
-            status: Some(v1::TemplateStatus::from(template.status).into()),
+            status: Some(template.status.number().into()),
             channels: current.channels,
             variable_schema: current.variable_schema,
             config: template.config.map(convert::structure),

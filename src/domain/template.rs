@@ -313,7 +313,7 @@ fn completed(channel: TemplateChannel, name: &Name) -> TemplateChannel {
     let content = match channel.data_type {
         _ if !missing => channel.content,
         DataType::UiTemplate => Some(content::default_card(name.as_str())),
-        DataType::DataTemplate => Some(JsonObject::new()),
+        DataType::DataTemplate | DataType::Unknown(_) => Some(JsonObject::new()),
     };
     TemplateChannel { content, ..channel }
 }
@@ -342,13 +342,12 @@ async fn with_instances(tx: &Tx, app: AppId, contents: Vec<TemplateChannel>) -> 
 
 fn not_approved(template: &Template, status: TemplateStatus) -> Error {
     let message = format!(
-        "template {} is {}, and only approved ones can be sent",
-        template.id,
-        status.as_str()
+        "template {} is {status}, and only approved ones can be sent",
+        template.id
     );
     Error::new(Reason::TemplateNotApproved, message)
         .with("templateId", template.id)
-        .with("status", status.as_str())
+        .with("status", status)
 }
 
 fn no_such_version(number: u32, newest: u32) -> Error {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::ChannelType;
 use super::id::{ChannelId, FeedItemId};
+use super::word::words;
 
 /// Why a delivery failed or was suppressed: a word of an open vocabulary, because later builds know more of them than the
 /// one that reads a row.
@@ -47,8 +48,7 @@ impl fmt::Display for DeliveryReason {
 }
 
 /// How far a delivery has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeliveryStatus {
     /// It has reached its channel: in-app, the item is in the feed.
     Accepted,
@@ -56,7 +56,15 @@ pub enum DeliveryStatus {
     Failed,
     /// It was not attempted. Final.
     Suppressed,
+    /// One that a later build knows.
+    Unknown(i16),
 }
+
+words!(DeliveryStatus {
+    Accepted = 1 "accepted",
+    Failed = 2 "failed",
+    Suppressed = 3 "suppressed",
+});
 
 /// What became of a delivery, or what is to become of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +133,7 @@ impl Reached {
             .fold(Self::Skipped, |so_far, verdict| match (so_far, verdict.status) {
                 (Self::Sent, _) | (_, DeliveryStatus::Accepted) => Self::Sent,
                 (Self::Failed, _) | (_, DeliveryStatus::Failed) => Self::Failed,
-                (Self::Skipped, DeliveryStatus::Suppressed) => Self::Skipped,
+                (Self::Skipped, DeliveryStatus::Suppressed | DeliveryStatus::Unknown(_)) => Self::Skipped,
             })
     }
 }

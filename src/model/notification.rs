@@ -13,6 +13,7 @@ use super::render::Card;
 use super::template::{DataType, Sendable, SendableChannel, TemplateChannel};
 use super::user::{self, Uid};
 use super::variable::{self, VariableValues};
+use super::word::words;
 use super::{Error, Reason, Result, Timestamp, Violation};
 
 /// The most receivers of a send that is done when it answers, named twice or not.
@@ -22,22 +23,19 @@ pub const REALTIME_RECEIVERS_MAX: usize = 10;
 pub const VALUE_BYTES_MAX: usize = 4_096;
 
 /// How a notification is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendMode {
     /// All of it before the answer.
     Realtime,
+    /// One that a later build knows.
+    Unknown(i16),
 }
 
-impl SendMode {
-    /// The word that stands for it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Realtime => "realtime",
-        }
-    }
+words!(SendMode {
+    Realtime = 1 "realtime",
+});
 
+impl SendMode {
     /// The mode of a send to so many receivers, counted before any is found to be named twice.
     ///
     /// # Errors
@@ -197,7 +195,12 @@ pub fn verdict(way: &SendableChannel) -> Verdict {
         (None, ChannelType::InApp) => Verdict::suppressed(DeliveryReason::CHANNEL_MISSING),
         (
             _,
-            ChannelType::Push | ChannelType::Sms | ChannelType::Email | ChannelType::Whatsapp | ChannelType::Custom,
+            ChannelType::Push
+            | ChannelType::Sms
+            | ChannelType::Email
+            | ChannelType::Whatsapp
+            | ChannelType::Custom
+            | ChannelType::Unknown(_),
         ) => Verdict::failed(DeliveryReason::PROVIDER_NOT_CONFIGURED),
     }
 }
@@ -265,7 +268,15 @@ pub enum RecipientOutcome {
     UnknownUser,
     /// The user is deactivated.
     UserDeactivated,
+    /// One that a later build knows.
+    Unknown(i16),
 }
+
+words!(RecipientOutcome {
+    Planned = 1 "planned",
+    UnknownUser = 2 "unknown_user",
+    UserDeactivated = 3 "user_deactivated",
+});
 
 impl RecipientOutcome {
     /// What becomes of a recipient that was found to be this.
@@ -283,7 +294,8 @@ impl RecipientOutcome {
     #[must_use]
     pub fn skipped(self, channels: &[ChannelType]) -> Option<Vec<Delivery>> {
         let reason = match self {
-            Self::Planned => return None,
+            // What a later build made of them is in the ledger, if anywhere.
+            Self::Planned | Self::Unknown(_) => return None,
             Self::UnknownUser => DeliveryReason::UNKNOWN_USER,
             Self::UserDeactivated => DeliveryReason::USER_DEACTIVATED,
         };
@@ -344,7 +356,9 @@ pub fn plan(
             values,
             lines: match RecipientOutcome::of(user) {
                 RecipientOutcome::Planned => lines(),
-                RecipientOutcome::UnknownUser | RecipientOutcome::UserDeactivated => Vec::new(),
+                RecipientOutcome::UnknownUser | RecipientOutcome::UserDeactivated | RecipientOutcome::Unknown(_) => {
+                    Vec::new()
+                }
             },
         })
         .collect()
@@ -469,7 +483,16 @@ pub enum NotificationStatus {
     Failed,
     /// Some receivers were served, and some failed.
     PartiallyFailed,
+    /// One that a later build knows.
+    Unknown(i16),
 }
+
+words!(NotificationStatus {
+    Dispatching = 1 "dispatching",
+    Completed = 2 "completed",
+    Failed = 3 "failed",
+    PartiallyFailed = 4 "partially_failed",
+});
 
 impl NotificationStatus {
     /// The status once every receiver was dealt with.

@@ -10,6 +10,7 @@ use super::page::{SortField, Sortable};
 use super::slug::{Reference, Slug};
 use super::variable::VariableDefinition;
 use super::version::Version;
+use super::word::words;
 use super::{Error, Reason, Result, Timestamp};
 
 pub mod content;
@@ -18,8 +19,7 @@ pub mod content;
 pub const SLUG_PREFIX: &str = "cc-template";
 
 /// Whether a template may be sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TemplateStatus {
     /// It is being worked on and cannot be sent.
     #[default]
@@ -28,19 +28,17 @@ pub enum TemplateStatus {
     Approved,
     /// It is retired: hidden from lists and not sendable.
     Archived,
+    /// One that a later build knows.
+    Unknown(i16),
 }
 
-impl TemplateStatus {
-    /// The word that stands for it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Draft => "draft",
-            Self::Approved => "approved",
-            Self::Archived => "archived",
-        }
-    }
+words!(TemplateStatus {
+    Draft = 1 "draft",
+    Approved = 2 "approved",
+    Archived = 3 "archived",
+});
 
+impl TemplateStatus {
     /// The statuses that may follow. What was retired is looked at again as a draft before it can be sent.
     #[must_use]
     pub const fn followers(self) -> &'static [Self] {
@@ -48,6 +46,8 @@ impl TemplateStatus {
             Self::Draft => &[Self::Approved, Self::Archived],
             Self::Approved => &[Self::Draft, Self::Archived],
             Self::Archived => &[Self::Draft],
+            // What it means, and what may follow, only that build knows.
+            Self::Unknown(_) => &[],
         }
     }
 
@@ -59,26 +59,31 @@ impl TemplateStatus {
         if self == to || self.followers().contains(&to) {
             return Ok(to);
         }
-        let allowed: Vec<_> = self.followers().iter().map(|status| status.as_str()).collect();
+        let allowed: Vec<_> = self.followers().iter().map(ToString::to_string).collect();
         let allowed = allowed.join(", ");
-        let (from, to) = (self.as_str(), to.as_str());
-        let message = format!("a template that is {from} cannot become {to}, only {allowed}");
+        let message = format!("a template that is {self} cannot become {to}, only {allowed}");
         Err(Error::new(Reason::InvalidState, message)
-            .with("state", from)
+            .with("state", self)
             .with("allowed", allowed))
     }
 }
 
 /// What the content of a template channel is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DataType {
     /// A document that readers know how to show.
     #[default]
     UiTemplate,
     /// JSON of the app's own.
     DataTemplate,
+    /// One that a later build knows.
+    Unknown(i16),
 }
+
+words!(DataType {
+    UiTemplate = 1 "ui_template",
+    DataTemplate = 2 "data_template",
+});
 
 /// The content of a template for one channel type. `C` is how the channel to send through is named: by its id in a
 /// version, by id or slug in a request.

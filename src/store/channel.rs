@@ -28,7 +28,7 @@ pub async fn insert_channel(db: &impl ConnectionTrait, app: AppId, channel: &Cha
         id: channel.id,
         app_id: app,
         slug: channel.slug.to_string(),
-        r#type: type_number(channel.channel_type),
+        r#type: channel.channel_type.number(),
         name: channel.name.to_string(),
         name_folded: channel.name.folded(),
         enabled: channel.enabled,
@@ -117,9 +117,12 @@ pub async fn count_channels(db: &impl ConnectionTrait, app: AppId) -> Result<Has
         .into_tuple()
         .all(db)
         .await?;
-    let counts = counts
-        .into_iter()
-        .map(|(number, used)| Ok((type_of(number)?, u64::try_from(used).map_err(Error::internal)?)));
+    let counts = counts.into_iter().map(|(number, used)| {
+        Ok((
+            ChannelType::of_number(number),
+            u64::try_from(used).map_err(Error::internal)?,
+        ))
+    });
     counts.collect()
 }
 
@@ -169,6 +172,9 @@ pub fn containing(text: &str) -> LikeExpr {
     LikeExpr::new(pattern).escape('\\')
 }
 
+/// What stands for a type of a later build where types are sorted by their words. It fits the cursor's pattern.
+const LATER: &str = "unknown";
+
 impl SortBy<Entity> for ChannelSort {
     const ID: Column = Column::Id;
 
@@ -190,11 +196,11 @@ impl SortBy<Entity> for ChannelSort {
                     .into_iter()
                     .fold(CaseStatement::new(), |case, channel_type| {
                         case.case(
-                            Column::Type.eq(type_number(channel_type)),
-                            Expr::val(channel_type.as_str()),
+                            Column::Type.eq(channel_type.number()),
+                            Expr::val(channel_type.to_string()),
                         )
                     });
-                words.finally(Expr::val("")).into()
+                words.finally(Expr::val(LATER)).into()
             }
         }
     }
@@ -203,7 +209,10 @@ impl SortBy<Entity> for ChannelSort {
         match self {
             Self::CreatedAt => Some(SortValue::Time(row.created_at)),
             Self::UpdatedAt => Some(SortValue::Time(row.updated_at)),
-            Self::ChannelType => Some(SortValue::Text(type_of(row.r#type).ok()?.to_string())),
+            Self::ChannelType => {
+                let word = ChannelType::of_number(row.r#type).word();
+                Some(SortValue::Text(word.unwrap_or(LATER).to_owned()))
+            }
         }
     }
 }
@@ -235,7 +244,7 @@ pub async fn list_switches_shared(
     app: AppId,
     types: &[ChannelType],
 ) -> Result<Vec<ChannelSwitch>> {
-    let numbers = types.iter().map(|channel_type| type_number(*channel_type));
+    let numbers = types.iter().map(|channel_type| channel_type.number());
     let rows = Entity::find()
         .select_only()
         .columns([Column::Id, Column::Type, Column::Enabled])
@@ -247,14 +256,12 @@ pub async fn list_switches_shared(
         .into_model::<SwitchRow>()
         .all(db)
         .await?;
-    let switches = rows.into_iter().map(|row| {
-        Ok(ChannelSwitch {
-            id: row.id,
-            channel_type: type_of(row.r#type)?,
-            enabled: row.enabled,
-        })
+    let switches = rows.into_iter().map(|row| ChannelSwitch {
+        id: row.id,
+        channel_type: ChannelType::of_number(row.r#type),
+        enabled: row.enabled,
     });
-    switches.collect()
+    Ok(switches.collect())
 }
 
 /// Those of the candidates that are taken as slugs.
@@ -270,28 +277,6 @@ pub async fn list_taken(db: &impl ConnectionTrait, app: AppId, candidates: &[Slu
     Ok(taken.into_tuple().all(db).await?)
 }
 
-/// The number that a channel type has in the contract and in rows.
-#[must_use]
-pub const fn type_number(channel_type: ChannelType) -> i16 {
-    match channel_type {
-        ChannelType::InApp => 1,
-        ChannelType::Push => 2,
-        ChannelType::Sms => 3,
-        ChannelType::Email => 4,
-        ChannelType::Whatsapp => 5,
-        ChannelType::Custom => 6,
-    }
-}
-
-/// The channel type with this number.
-///
-/// # Errors
-/// Internal, when a later build wrote a type that this one does not know.
-pub fn type_of(number: i16) -> Result<ChannelType> {
-    let known = ChannelType::ALL.into_iter().find(|known| type_number(*known) == number);
-    known.ok_or_else(|| Error::internal(format!("channel type {number} is not known to this build")))
-}
-
 fn named(app: AppId, reference: &Reference<ChannelId>) -> Select<Entity> {
     let rows = Entity::find().filter(Column::AppId.eq(app));
     match reference {
@@ -304,7 +289,7 @@ fn channel_of(row: Model) -> Result<Channel> {
     Ok(Channel {
         id: row.id,
         slug: Slug::stored(row.slug),
-        channel_type: type_of(row.r#type)?,
+        channel_type: ChannelType::of_number(row.r#type),
         name: Name::stored(row.name),
         enabled: row.enabled,
         metadata: row.metadata.read()?,

@@ -6,9 +6,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
 use super::bulk;
-use super::channel::{type_number, type_of};
 use super::entity::delivery;
-use super::notification::unknown;
 use crate::model::channel::ChannelType;
 use crate::model::delivery::{Delivery, DeliveryReason, DeliveryStatus, Verdict};
 use crate::model::id::{AppId, DeliveryId, FeedItemId, NotificationId, UserId};
@@ -42,10 +40,10 @@ pub async fn insert_deliveries(
                 notification_id: notification,
                 step: FIRST_STEP,
                 user_id: user,
-                channel_type: type_number(delivery.channel_type),
+                channel_type: delivery.channel_type.number(),
                 channel_id: delivery.channel_id.unwrap_or_else(|| Uuid::nil().into()),
                 address: String::new(),
-                status: status_number(delivery.verdict.status),
+                status: delivery.verdict.status.number(),
                 reason: delivery.verdict.reason.as_ref().map(ToString::to_string),
                 created_at: now,
                 updated_at: now,
@@ -62,7 +60,7 @@ pub async fn insert_deliveries(
 /// The deliveries of a notification, by user. Of the users of one notification each has few.
 ///
 /// # Errors
-/// Those of the database, and internal when a row holds what this build does not know.
+/// Those of the database.
 pub async fn list_deliveries(
     db: &impl ConnectionTrait,
     app: AppId,
@@ -75,39 +73,22 @@ pub async fn list_deliveries(
         .await?;
     let mut lines: BTreeMap<UserId, Vec<Delivery>> = BTreeMap::new();
     for row in rows {
-        lines.entry(row.user_id).or_default().push(delivery_of(row)?);
+        lines.entry(row.user_id).or_default().push(delivery_of(row));
     }
     Ok(lines)
 }
 
-fn delivery_of(row: delivery::Model) -> Result<Delivery> {
-    let channel_type = type_of(row.channel_type)?;
+fn delivery_of(row: delivery::Model) -> Delivery {
+    let channel_type = ChannelType::of_number(row.channel_type);
     let verdict = Verdict {
-        status: status_of(row.status)?,
+        status: DeliveryStatus::of_number(row.status),
         reason: row.reason.map(DeliveryReason::stored),
     };
     let in_feed = channel_type == ChannelType::InApp && verdict == Verdict::ACCEPTED;
-    Ok(Delivery {
+    Delivery {
         channel_type,
         channel_id: (row.channel_id.uuid() != Uuid::nil()).then_some(row.channel_id),
         verdict,
         feed_item_id: in_feed.then(|| FeedItemId::from(row.id.uuid())),
-    })
-}
-
-const fn status_number(status: DeliveryStatus) -> i16 {
-    match status {
-        DeliveryStatus::Accepted => 1,
-        DeliveryStatus::Failed => 2,
-        DeliveryStatus::Suppressed => 3,
-    }
-}
-
-fn status_of(number: i16) -> Result<DeliveryStatus> {
-    match number {
-        1 => Ok(DeliveryStatus::Accepted),
-        2 => Ok(DeliveryStatus::Failed),
-        3 => Ok(DeliveryStatus::Suppressed),
-        other => Err(unknown("delivery status", other)),
     }
 }

@@ -15,12 +15,13 @@ use sea_orm::{
 use super::bulk::{self, Rows};
 use super::entity::{category, feed_head, feed_head_category as head_category, feed_item, template_version, user};
 use super::list::{SortBy, list};
-use super::notification::{data_type_number, data_type_of, large};
+use super::notification::large;
 use super::value::Json;
 use crate::model::feed::{EXPIRED_MAX, FeedSort, ReadState, StoredItem};
 use crate::model::id::{AppId, CategoryId, FeedItemId, TemplateId, TemplateVersionId, UserId};
 use crate::model::name::Name;
 use crate::model::page::{Page, PageRequest};
+use crate::model::template::DataType;
 use crate::model::template::TemplateChannel;
 use crate::model::user::Uid;
 use crate::model::{Error, Result, Timestamp};
@@ -495,7 +496,7 @@ fn row_of(app: AppId, item: &StoredItem, seq: i64) -> Result<feed_item::Model> {
         label: item.label.clone(),
         alternative_text: item.alternative_text.clone(),
         tags: Json::of(&item.tags)?,
-        data_type: data_type_number(item.data_type),
+        data_type: item.data_type.number(),
         variables: Json::of(&item.variables)?,
         counted: item.counted,
         sent_at: item.sent_at,
@@ -521,7 +522,7 @@ fn item_of(row: feed_item::Model) -> Result<StoredItem> {
         label: row.label,
         alternative_text: row.alternative_text,
         tags: row.tags.read()?,
-        data_type: data_type_of(row.data_type)?,
+        data_type: DataType::of_number(row.data_type),
         variables: row.variables.read()?,
         counted: row.counted,
         sent_at: row.sent_at,

@@ -46,9 +46,9 @@ pub async fn insert_notification(
         alternative_text: copied.alternative_text.clone(),
         tags: Json::of(&copied.tags)?,
         tag: notification.tag.clone(),
-        mode: mode_number(notification.mode),
-        status: status_number(notification.status),
-        data_type: data_type_number(notification.data_type),
+        mode: notification.mode.number(),
+        status: notification.status.number(),
+        data_type: notification.data_type.number(),
         defaults: Json::of(defaults)?,
         channels: Json::of(&notification.channels)?,
         total_targets: small(notification.total)?,
@@ -85,7 +85,7 @@ pub async fn insert_recipients(
                 Resolved::Unknown => None,
             },
             variables: Json::of(own.get(&recipient.uid).unwrap_or(&none))?,
-            outcome: outcome_number(RecipientOutcome::of(recipient.user)),
+            outcome: RecipientOutcome::of(recipient.user).number(),
         })
     });
     bulk::insert_all::<recipient::Entity>(db, &rows.collect::<Result<Vec<_>>>()?).await
@@ -118,10 +118,10 @@ pub async fn get_notification(db: &impl ConnectionTrait, app: AppId, id: Notific
             tags: row.tags.read()?,
         },
         tag: row.tag,
-        mode: mode_of(row.mode)?,
-        status: status_of(row.status)?,
+        mode: SendMode::of_number(row.mode),
+        status: NotificationStatus::of_number(row.status),
         channels,
-        data_type: data_type_of(row.data_type)?,
+        data_type: DataType::of_number(row.data_type),
         total: large(row.total_targets)?,
         counts: get_counts(db, app, id).await?,
         duplicate_count: large(row.duplicate_count)?,
@@ -148,12 +148,14 @@ async fn list_receivers(
     let receivers = rows.into_iter().map(|row| {
         let mut served = row.user_id.and_then(|user| lines.remove(&user)).unwrap_or_default();
         served.sort_by_key(|delivery| channels.iter().position(|channel| *channel == delivery.channel_type));
-        Ok(Receiver {
+        Receiver {
             uid: Uid::stored(row.uid),
-            deliveries: outcome_of(row.outcome)?.skipped(channels).unwrap_or(served),
-        })
+            deliveries: RecipientOutcome::of_number(row.outcome)
+                .skipped(channels)
+                .unwrap_or(served),
+        }
     });
-    receivers.collect()
+    Ok(receivers.collect())
 }
 
 /// The receivers that an answer holds at most, as the contract says.
@@ -195,75 +197,4 @@ pub(super) fn small(count: u32) -> Result<i32> {
 /// A count or number as its column held it.
 pub(super) fn large(count: i32) -> Result<u32> {
     u32::try_from(count).map_err(Error::internal)
-}
-
-/// The number of a data type in the contract and in rows.
-pub(super) const fn data_type_number(data_type: DataType) -> i16 {
-    match data_type {
-        DataType::UiTemplate => 1,
-        DataType::DataTemplate => 2,
-    }
-}
-
-/// The data type with this number.
-pub(super) fn data_type_of(number: i16) -> Result<DataType> {
-    match number {
-        1 => Ok(DataType::UiTemplate),
-        2 => Ok(DataType::DataTemplate),
-        other => Err(unknown("data type", other)),
-    }
-}
-
-const fn mode_number(mode: SendMode) -> i16 {
-    match mode {
-        SendMode::Realtime => 1,
-    }
-}
-
-fn mode_of(number: i16) -> Result<SendMode> {
-    match number {
-        1 => Ok(SendMode::Realtime),
-        other => Err(unknown("send mode", other)),
-    }
-}
-
-const fn status_number(status: NotificationStatus) -> i16 {
-    match status {
-        NotificationStatus::Dispatching => 1,
-        NotificationStatus::Completed => 2,
-        NotificationStatus::Failed => 3,
-        NotificationStatus::PartiallyFailed => 4,
-    }
-}
-
-fn status_of(number: i16) -> Result<NotificationStatus> {
-    match number {
-        1 => Ok(NotificationStatus::Dispatching),
-        2 => Ok(NotificationStatus::Completed),
-        3 => Ok(NotificationStatus::Failed),
-        4 => Ok(NotificationStatus::PartiallyFailed),
-        other => Err(unknown("notification status", other)),
-    }
-}
-
-const fn outcome_number(outcome: RecipientOutcome) -> i16 {
-    match outcome {
-        RecipientOutcome::Planned => 1,
-        RecipientOutcome::UnknownUser => 2,
-        RecipientOutcome::UserDeactivated => 3,
-    }
-}
-
-fn outcome_of(number: i16) -> Result<RecipientOutcome> {
-    match number {
-        1 => Ok(RecipientOutcome::Planned),
-        2 => Ok(RecipientOutcome::UnknownUser),
-        3 => Ok(RecipientOutcome::UserDeactivated),
-        other => Err(unknown("recipient outcome", other)),
-    }
-}
-
-/// A number that a later build wrote.
-pub(super) fn unknown(what: &str, number: i16) -> Error {
-    Error::internal(format!("{what} {number} is not known to this build"))
 }

@@ -38,7 +38,7 @@ pub async fn insert_template(db: &impl ConnectionTrait, app: AppId, template: &T
         label: template.label.clone(),
         alternative_text: template.alternative_text.clone(),
         tags: Json::of(&template.tags)?,
-        status: status_number(template.status),
+        status: template.status.number(),
         config: Json::of(&template.config)?,
         current_version: stored_number(template.current.number)?,
         created_at: template.created_at,
@@ -127,7 +127,7 @@ pub async fn update_template(
         label: Set(template.label.clone()),
         alternative_text: Set(template.alternative_text.clone()),
         tags: Set(Json::of(&template.tags)?),
-        status: Set(status_number(template.status)),
+        status: Set(template.status.number()),
         config: Set(Json::of(&template.config)?),
         current_version: Set(stored_number(template.current.number)?),
         updated_at: Set(template.updated_at),
@@ -321,8 +321,8 @@ impl SortBy<Entity> for TemplateSort {
 fn matching(app: AppId, filter: &TemplateFilter) -> Select<Entity> {
     let mut rows = Entity::find().filter(Column::AppId.eq(app));
     rows = match filter.status {
-        Some(status) => rows.filter(Column::Status.eq(status_number(status))),
-        None => rows.filter(Column::Status.ne(status_number(TemplateStatus::Archived))),
+        Some(status) => rows.filter(Column::Status.eq(status.number())),
+        None => rows.filter(Column::Status.ne(TemplateStatus::Archived.number())),
     };
     if let Some(text) = &filter.search {
         let by_name = Column::NameFolded.like(containing(text));
@@ -357,7 +357,7 @@ async fn assemble(db: &impl ConnectionTrait, app: AppId, rows: Vec<Model>) -> Re
             label: row.label,
             alternative_text: row.alternative_text,
             tags: row.tags.read()?,
-            status: status_of(row.status)?,
+            status: TemplateStatus::of_number(row.status),
             config: row.config.read()?,
             current,
             created_at: row.created_at,
@@ -442,23 +442,4 @@ fn version_of(row: &version::Model) -> Result<TemplateVersion> {
 
 fn stored_number(number: u32) -> Result<i32> {
     i32::try_from(number).map_err(Error::internal)
-}
-
-const fn status_number(status: TemplateStatus) -> i16 {
-    match status {
-        TemplateStatus::Draft => 1,
-        TemplateStatus::Approved => 2,
-        TemplateStatus::Archived => 3,
-    }
-}
-
-fn status_of(number: i16) -> Result<TemplateStatus> {
-    match number {
-        1 => Ok(TemplateStatus::Draft),
-        2 => Ok(TemplateStatus::Approved),
-        3 => Ok(TemplateStatus::Archived),
-        other => Err(Error::internal(format!(
-            "template status {other} is not known to this build"
-        ))),
-    }
 }

@@ -160,8 +160,8 @@ on_both! {
             assert_eq!(error.metadata(), [("limit", "1".to_owned())]);
         }
         let rows = channel::availability(&nodes[1], &acting).await.unwrap();
-        let used: Vec<_> = rows.iter().map(|row| (row.channel_type.as_str(), row.used)).collect();
-        assert_eq!(used[..2], [("in_app", 0), ("push", 1)]);
+        let used: Vec<_> = rows.iter().map(|row| (row.channel_type.to_string(), row.used)).collect();
+        assert_eq!(used[..2], [("in_app".to_owned(), 0), ("push".to_owned(), 1)]);
     }
 
     async fn calls_at_once_never_pass_a_limit_that_was_provisioned(db) {
@@ -184,8 +184,8 @@ on_both! {
         }
         assert!(join_all((0..10).map(|number| create(number, ChannelType::Email))).await.iter().all(Result::is_ok));
         let rows = channel::availability(&nodes[1], &acting).await.unwrap();
-        let used: Vec<_> = rows.iter().map(|row| (row.channel_type.as_str(), row.used)).collect();
-        assert_eq!(used[2..4], [("sms", 3), ("email", 10)]);
+        let used: Vec<_> = rows.iter().map(|row| (row.channel_type.to_string(), row.used)).collect();
+        assert_eq!(used[2..4], [("sms".to_owned(), 3), ("email".to_owned(), 10)]);
     }
 
     async fn channels_of_a_type_that_was_taken_away_stay_and_go_on(db) {

@@ -7,6 +7,10 @@ use std::path::Path;
 
 use campanile::config::SETTINGS;
 use campanile::model::Reason;
+use campanile::model::channel::ChannelType;
+use campanile::model::delivery::DeliveryStatus;
+use campanile::model::notification::NotificationStatus;
+use campanile::model::template::{DataType, TemplateStatus};
 use prost::Message;
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 
@@ -219,6 +223,31 @@ fn times_counts_and_booleans_follow_the_naming_rules() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn words_in_rows_have_the_numbers_of_the_contract() {
+    let pool = pool();
+    let contract = |name: &str| -> Vec<(i32, String)> {
+        let words = pool.get_enum_by_name(&format!("campanile.v1.{name}")).unwrap();
+        let prefix = words
+            .get_value(0)
+            .unwrap()
+            .name()
+            .trim_end_matches("UNSPECIFIED")
+            .to_owned();
+        let values = words.values().filter(|value| value.number() != 0);
+        values
+            .map(|value| (value.number(), value.name().trim_start_matches(&prefix).to_lowercase()))
+            .collect()
+    };
+    macro_rules! agree {
+        ($($name:ident)+) => {$(
+            let known = $name::KNOWN.iter().map(|word| (i32::from(word.number()), word.to_string()));
+            assert_eq!(known.collect::<Vec<_>>(), contract(stringify!($name)), stringify!($name));
+        )+};
+    }
+    agree!(ChannelType TemplateStatus DataType NotificationStatus DeliveryStatus);
 }
 
 #[test]

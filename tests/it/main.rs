@@ -11,6 +11,7 @@ mod feed;
 mod generator;
 mod identity;
 mod isolation;
+mod later;
 mod name;
 mod notification;
 mod process;

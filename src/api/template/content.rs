@@ -10,15 +10,6 @@ use crate::model::template::{DataType, RequestedChannel, TemplateChannel, Templa
 use crate::model::variable::{self, VariableDefinition, VariableType, VariableValue};
 use crate::pb::v1;
 
-impl From<DataType> for v1::DataType {
-    fn from(data_type: DataType) -> Self {
-        match data_type {
-            DataType::UiTemplate => Self::UiTemplate,
-            DataType::DataTemplate => Self::DataTemplate,
-        }
-    }
-}
-
 impl From<TemplateVersion> for v1::TemplateVersion {
     fn from(version: TemplateVersion) -> Self {
         let held = version.content;
@@ -39,7 +30,7 @@ impl From<TemplateChannel> for v1::TemplateChannel {
             channel_type: type_number(channel.channel_type),
             channel_id: channel.channel_id.map(|id| id.to_string()),
             content: channel.content.map(convert::structure),
-            data_type: Some(v1::DataType::from(channel.data_type).into()),
+            data_type: Some(channel.data_type.number().into()),
             category_filter_enabled: in_app.then_some(channel.category_filter_enabled),
             template_label_enabled: in_app.then_some(channel.template_label_enabled),
             message_retention_hours: in_app.then_some(convert::count(channel.message_retention_hours)),

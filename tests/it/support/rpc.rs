@@ -571,9 +571,11 @@ fn public_value(kind: &Kind, value: &Field) -> Value {
         Field::F32(value) => json!(value),
         Field::F64(value) => json!(value),
         Field::String(value) => json!(value),
-        Field::EnumNumber(number) => kind
-            .as_enum()
-            .map_or(Value::Null, |words| json!(word_of(words, *number))),
+        // What a later build wrote has a number and no word yet.
+        Field::EnumNumber(number) => match kind.as_enum() {
+            Some(words) if words.get_value(*number).is_some() => json!(word_of(words, *number)),
+            _ => json!(number),
+        },
         Field::Message(message) => public(message),
         other => panic!("the contract has no {other:?}"),
     }
