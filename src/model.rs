@@ -4,9 +4,11 @@
 
 pub mod app;
 pub mod caller;
+pub mod card;
 pub mod category;
 pub mod channel;
 pub mod delivery;
+pub mod document;
 pub mod error;
 pub mod feed;
 pub mod id;
