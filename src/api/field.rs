@@ -40,6 +40,12 @@ impl Fields {
         }
     }
 
+    /// Whether nothing was wrong so far.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.violations.is_empty()
+    }
+
     /// Notes that a field breaks a rule.
     pub fn refuse(&mut self, violation: Violation) {
         self.violations.push(violation);

@@ -135,6 +135,7 @@ impl TryFrom<v1::Template> for NewTemplate {
         let name = fields.read("name", &template.name, str::parse);
         let channels = content::channels(&mut fields, template.channels);
         let variable_schema = content::variable_schema(&mut fields, template.variable_schema);
+        content::check(&mut fields, &channels, Some(&variable_schema));
         fields.make(name.map(|name| Self {
             slug,
             name,
@@ -176,6 +177,11 @@ impl TryFrom<v1::UpdateTemplateRequest> for TemplatePatch {
                 _ => {}
             }
         }
+        content::check(
+            &mut fields,
+            patch.channels.as_deref().unwrap_or_default(),
+            patch.variable_schema.as_deref(),
+        );
         fields.make(Some(patch))
     }
 }

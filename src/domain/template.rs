@@ -13,7 +13,7 @@ use crate::model::template::{
     TemplateVersion, content,
 };
 use crate::model::version::Version;
-use crate::model::{Error, Reason, Result, Timestamp, Violation};
+use crate::model::{Error, Reason, Result, Timestamp, Violation, card};
 use crate::store::{Tx, category as categories, channel as channels, template as store};
 
 /// Versions that are shown of a template at most, the newest.
@@ -169,6 +169,7 @@ async fn insert(tx: &Tx, app: AppId, new: NewTemplate, now: Timestamp) -> Result
         channels: found(tx, app, new.channels, &new.name).await?,
         variable_schema: new.variable_schema,
     };
+    content::check_fit(&content)?;
     let chosen = new.slug.is_some();
     let made = || Slug::from_name(SLUG_PREFIX, new.name.as_str());
     let template = Template {
@@ -230,10 +231,14 @@ async fn patched(tx: &Tx, app: AppId, template: &Template, patch: TemplatePatch,
         changed.category = category(tx, app, named.as_deref()).await?;
     }
     let mut content = template.current.content.clone();
+    let edited = patch.channels.is_some() || patch.variable_schema.is_some();
     if let Some(requested) = patch.channels {
         content.channels = found(tx, app, requested, &changed.name).await?;
     }
     content.variable_schema = patch.variable_schema.unwrap_or(content.variable_schema);
+    if edited {
+        content::check_fit(&content)?;
+    }
     changed.current = template.current.edited(content, changed.status, now);
     Ok(changed)
 }
@@ -312,7 +317,7 @@ fn completed(channel: TemplateChannel, name: &Name) -> TemplateChannel {
     let missing = channel.content.is_none() && channel.channel_type == ChannelType::InApp;
     let content = match channel.data_type {
         _ if !missing => channel.content,
-        DataType::UiTemplate => Some(content::default_card(name.as_str())),
+        DataType::UiTemplate => Some(card::titled(name.as_str())),
         DataType::DataTemplate | DataType::Unknown(_) => Some(JsonObject::new()),
     };
     TemplateChannel { content, ..channel }

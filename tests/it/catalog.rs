@@ -123,7 +123,9 @@ fn to_status(status: TemplateStatus) -> TemplatePatch {
 
 fn to_email(subject: &str) -> TemplatePatch {
     let mut email = content(ChannelType::Email, None);
-    email.content = serde_json::json!({ "subject": subject }).as_object().cloned();
+    email.content = serde_json::json!({ "subject": subject, "text": "Hello" })
+        .as_object()
+        .cloned();
     TemplatePatch {
         channels: Some(vec![email]),
         ..TemplatePatch::default()

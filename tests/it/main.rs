@@ -5,6 +5,7 @@ mod app;
 mod catalog;
 mod category;
 mod channel;
+mod content;
 mod contract;
 mod edge;
 mod feed;

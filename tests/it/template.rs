@@ -63,6 +63,10 @@ fn card(text: &str) -> Value {
     })
 }
 
+fn push() -> Value {
+    json!({"title": "Shipped", "body": "On its way"})
+}
+
 fn least(slug: &str) -> Value {
     json!({"templateId": slug, "name": "Order", "channels": [{"channelType": "in_app", "content": card("Hello {{name}}")}]})
 }
@@ -84,7 +88,7 @@ fn shipped(bell: &str) -> Value {
                 "messageRetentionHours": 24,
             },
             {"channelType": "email", "content": {"subject": "Shipped", "text": "On its way", "priority": 2}, "dataType": "data_template"},
-            {"channelType": "sms"},
+            {"channelType": "sms", "content": {"body": "On its way"}},
         ],
         "variableSchema": [
             {"key": "name", "name": "First name", "required": true},
@@ -187,14 +191,16 @@ everywhere! {
         assert_json_snapshot!("template_category_not_found", at_root("template", &answer.refusal()));
 
         template["templateCategory"] = json!("Transactional");
-        template["channels"] = json!([{"channelType": "in_app", "channelId": "nobody"}, {"channelType": "push", "channelId": "shop-bell"}]);
+        template["channels"] = json!([{"channelType": "in_app", "channelId": "nobody"}, {"channelType": "push", "channelId": "shop-bell", "content": push()}]);
         let answer = create(&world, &shop, template.clone()).await;
         assert_json_snapshot!("template_channel_not_found", at_root("template", &answer.refusal()));
         template["channels"][0]["channelId"] = json!("shop-bell");
         let answer = create(&world, &shop, template.clone()).await;
         assert_json_snapshot!("template_channel_of_another_type", at_root("template", &answer.refusal()));
 
-        template["channels"] = json!([{"channelType": "push"}, {"channelType": "in_app"}, {"channelType": "push"}]);
+        template["channels"] = json!([
+            {"channelType": "push", "content": push()}, {"channelType": "in_app"}, {"channelType": "push", "content": push()},
+        ]);
         let answer = create(&world, &shop, template).await;
         assert_json_snapshot!("template_channel_type_twice", at_root("template", &answer.refusal()));
         assert_eq!(list(&world, &shop, json!({})).await, [""; 0]);
@@ -263,9 +269,9 @@ everywhere! {
             json!({"channels": []}),
             json!({"name": "Other", "channels": [{"channelType": "in_app", "content": {}}]}),
             json!({"name": "Other", "variableSchema": [{"key": "a"}, {"key": "a"}]}),
-            json!({"name": "Other", "channels": [{"channelType": "push"}, {"channelType": "push"}]}),
+            json!({"name": "Other", "channels": [{"channelType": "push", "content": push()}, {"channelType": "push", "content": push()}]}),
             json!({"name": "Other", "templateCategory": "Nothing"}),
-            json!({"name": "Other", "channels": [{"channelType": "push", "channelId": "nobody"}]}),
+            json!({"name": "Other", "channels": [{"channelType": "push", "channelId": "nobody", "content": push()}]}),
         ] {
             let answer = update(&world, &shop, "order", change.clone()).await;
             assert!((400..500).contains(&answer.status), "{change}: {answer:?}");

@@ -5,6 +5,7 @@ use crate::api::convert;
 use crate::api::field::Fields;
 use crate::model::Violation;
 use crate::model::channel::ChannelType;
+use crate::model::document::check::Findings;
 use crate::model::slug::Reference;
 use crate::model::template::{DataType, RequestedChannel, TemplateChannel, TemplateVersion, content};
 use crate::model::variable::{self, VariableDefinition, VariableType, VariableValue};
@@ -57,13 +58,21 @@ impl From<VariableDefinition> for v1::VariableDefinition {
 /// The content that a request gives for each channel type.
 pub fn channels(fields: &mut Fields, channels: Vec<v1::TemplateChannel>) -> Vec<RequestedChannel> {
     let channels = channels.into_iter().enumerate();
-    let channels: Vec<_> = channels
-        .filter_map(|(index, channel)| requested(fields, &format!("channels[{index}]"), channel))
-        .collect();
-    for violation in content::check_cards(&channels) {
-        fields.refuse(violation);
-    }
     channels
+        .filter_map(|(index, channel)| requested(fields, &format!("channels[{index}]"), channel))
+        .collect()
+}
+
+/// Names what is wrong with the documents of channels, beside everything else. Variables that do not fit their places are
+/// left to the domain while nothing else is wrong, because they have a reason of their own.
+pub fn check(fields: &mut Fields, channels: &[RequestedChannel], schema: Option<&[VariableDefinition]>) {
+    let mut findings = Findings::default();
+    content::check_channels(channels, schema, &mut findings);
+    if findings.has_faults() || !fields.is_empty() {
+        for violation in findings.into_violations() {
+            fields.refuse(violation);
+        }
+    }
 }
 
 /// The variables that a request declares.

@@ -27,11 +27,21 @@ pub struct Findings {
     named: Vec<Violation>,
     more: usize,
     form: bool,
+    variables_only: bool,
 }
 
 impl Findings {
     /// Faults beyond this many are counted and no longer named, as with every other request.
     pub const NAMED_MAX: usize = 100;
+
+    /// Findings that take note of variables alone.
+    #[must_use]
+    pub fn of_variables() -> Self {
+        Self {
+            variables_only: true,
+            ..Self::default()
+        }
+    }
 
     /// Whether anything but variables is wrong.
     #[must_use]
@@ -47,8 +57,10 @@ impl Findings {
 
     /// Something breaks the form of the document. Path and fault are only made while they are named.
     pub fn fault(&mut self, violation: impl FnOnce() -> Violation) {
-        self.form = true;
-        self.note(violation);
+        if !self.variables_only {
+            self.form = true;
+            self.note(violation);
+        }
     }
 
     /// A variable does not fit its place.

@@ -1,62 +1,125 @@
-//! What template content must look like before it is saved: its channels as a whole, and the root of in-app cards. It
-//! never looks into a card's elements.
+//! What template content must look like before it is saved, for each channel type: a card in-app, title and body of a push
+//! notification, subject and bodies of a mail, the body of everything else. Cards have their tables in `model::card`; here
+//! no value is filled in.
 
-use serde_json::{Value, json};
-
-use super::{DataType, RequestedChannel};
+use crate::model::card;
 use crate::model::channel::{ChannelType, JsonObject};
+use crate::model::document::check::{Findings, Look, Path};
+use crate::model::document::token::{Declared, Typed};
+use crate::model::document::url::Target;
+use crate::model::document::{Pattern, Rule, Shape, may, must, pattern};
+use crate::model::render::json_bytes;
 use crate::model::variable::{self, VariableDefinition};
 use crate::model::{Error, Reason, Result, Violation};
 
-/// The version of card documents.
-const CARD_VERSION: &str = "1.0";
+use super::{Content, DataType, TemplateChannel};
+use serde_json::Value;
 
-/// Checks everything about a template's content that can be known without looking anything up.
+/// The largest content of a push notification, in bytes of compact JSON. Both Firebase Cloud Messaging ("About FCM
+/// messages": 4096 bytes for all parts) and the Apple Push Notification service ("Generating a remote notification": 4 KB
+/// for regular notifications) take no more, whatever is added to it on the way.
+const PUSH_BYTES_MAX: usize = 4_096;
+
+/// The longest subject, in characters: a line of a mail has at most 998 (RFC 5322, section 2.1.1).
+const SUBJECT_MAX: usize = 998;
+
+/// The longest title, in characters; no device shows more than a line or two of one.
+const TITLE_MAX: usize = 255;
+
+static PUSH: Rule = Rule::Object(&Shape {
+    noun: "the content of a push notification",
+    members: &[
+        must("title", Rule::Line(1, TITLE_MAX)),
+        must("body", Rule::Filled),
+        may("imageUrl", Rule::Url(Target::Web, Some(Typed::Image)), ""),
+        may("deepLink", Rule::Url(Target::Link, Some(Typed::Action)), ""),
+        may("data", Rule::Map(&DATA_KEY, &Rule::Text), ""),
+    ],
+    any_of: &[],
+});
+
+static DATA_KEY: Pattern = pattern!(
+    "^[A-Za-z0-9_.-]{1,100}$",
+    "must be 1 to 100 letters, digits, underscores, dots or dashes"
+);
+
+static EMAIL: Rule = Rule::Object(&Shape {
+    noun: "the content of a mail",
+    members: &[
+        must("subject", Rule::Line(1, SUBJECT_MAX)),
+        may("html", Rule::Filled, ""),
+        may("text", Rule::Filled, ""),
+        may("mjml", Rule::Filled, ""),
+    ],
+    any_of: &["html", "text", "mjml"],
+});
+
+static MESSAGE: Rule = Rule::Object(&Shape {
+    noun: "the content of a message",
+    members: &[must("body", Rule::Filled)],
+    any_of: &[],
+});
+
+/// Checks everything about a template's content that can be known without looking anything up. Without a schema, it is not
+/// known which variables are declared, and those of any type fit everywhere.
 ///
 /// # Errors
-/// Invalid, with every violation; a conflict when a channel type stands in `channels` twice.
-pub fn check(channels: Option<&[RequestedChannel]>, schema: Option<&[VariableDefinition]>) -> Result<()> {
-    let mut violations = check_cards(channels.unwrap_or_default());
-    violations.extend(variable::check_schema(schema.unwrap_or_default(), "variableSchema"));
+/// Invalid, with every violation; [`Reason::InvalidVariables`] when only variables do not fit their places; a conflict
+/// when a channel type stands in `channels` twice.
+pub fn check<C>(channels: Option<&[TemplateChannel<C>]>, schema: Option<&[VariableDefinition]>) -> Result<()> {
+    let mut findings = Findings::default();
+    check_channels(channels.unwrap_or_default(), schema, &mut findings);
+    for violation in variable::check_schema(schema.unwrap_or_default(), "variableSchema") {
+        findings.fault(|| violation);
+    }
     if channels.is_some_and(<[_]>::is_empty) {
-        violations.push(Violation::new("channels", "must hold at least one element"));
+        findings.fault(|| Violation::new("channels", "must hold at least one element"));
     }
-    if !violations.is_empty() {
-        return Err(Error::invalid(violations));
-    }
+    findings.into_result()?;
     check_types(channels.unwrap_or_default())
 }
 
-/// What is wrong with the documents of in-app channels.
-#[must_use]
-pub fn check_cards(channels: &[RequestedChannel]) -> Vec<Violation> {
-    let mut violations = Vec::new();
+/// Checks variables against the schema that is stored with them: they fit their places also when only one of content and
+/// schema was sent, or when the content is made from the template's name. The form is not looked at again, because what
+/// was not sent may come from a later build that knows more.
+///
+/// # Errors
+/// [`Reason::InvalidVariables`].
+pub fn check_fit(content: &Content) -> Result<()> {
+    let mut findings = Findings::of_variables();
+    check_channels(&content.channels, Some(&content.variable_schema), &mut findings);
+    findings.into_result()
+}
+
+/// Names everything that is wrong with the documents of channels. What has the data type `data_template` is the app's own, and
+/// what is of a type that a later build knows is that build's.
+pub fn check_channels<C>(
+    channels: &[TemplateChannel<C>],
+    schema: Option<&[VariableDefinition]>,
+    findings: &mut Findings,
+) {
+    let declared = schema.map(Declared::of);
     for (index, channel) in channels.iter().enumerate() {
-        if let (ChannelType::InApp, DataType::UiTemplate, Some(content)) =
-            (channel.channel_type, channel.data_type, &channel.content)
-        {
-            check_card(content, &format!("channels[{index}].content"), &mut violations);
+        if channel.data_type != DataType::UiTemplate {
+            continue;
+        }
+        let path = format!("channels[{index}].content");
+        match (channel.channel_type, &channel.content) {
+            // It gets the card that shows the template's name.
+            (ChannelType::InApp, None) | (ChannelType::Unknown(_), _) => {}
+            (ChannelType::InApp, Some(content)) => card::check(content, declared.as_ref(), &path, findings),
+            (channel_type, None) => findings.fault(|| {
+                let rule = format!("is required for channels of type {channel_type}");
+                Violation::new(path, rule)
+            }),
+            (channel_type, Some(content)) => {
+                check_message(channel_type, content, &path, declared.as_ref(), findings);
+            }
         }
     }
-    violations
 }
 
-/// The card of an in-app channel that came without content: it shows the name of the template.
-#[must_use]
-pub fn default_card(name: &str) -> JsonObject {
-    let card = json!({
-        "version": CARD_VERSION,
-        "body": [{ "id": "title", "type": "text", "content": name, "variant": "heading3" }],
-        "style": { "background": { "light": "#FFFFFF", "dark": "#1A1A1A" } },
-        "fallbackText": name,
-    });
-    match card {
-        Value::Object(card) => card,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => JsonObject::new(),
-    }
-}
-
-fn check_types(channels: &[RequestedChannel]) -> Result<()> {
+fn check_types<C>(channels: &[TemplateChannel<C>]) -> Result<()> {
     for (index, channel) in channels.iter().enumerate() {
         let earlier = channels.iter().take(index);
         if let Some(first) = earlier
@@ -74,99 +137,63 @@ fn check_types(channels: &[RequestedChannel]) -> Result<()> {
     Ok(())
 }
 
-fn check_card(card: &JsonObject, path: &str, violations: &mut Vec<Violation>) {
-    let mut root = |member: &str, rule: &str, holds: fn(&Value) -> bool| {
-        let field = format!("{path}.{member}");
-        match card.get(member) {
-            None => violations.push(Violation::new(field, format!("is required and {rule}"))),
-            Some(value) if !holds(value) => {
-                // A text stands as it is: the quotes of its JSON would be quoted once more.
-                let received = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                violations.push(Violation::new(field, rule).received(received));
-            }
-            Some(_) => {}
-        }
+fn check_message(
+    channel_type: ChannelType,
+    content: &JsonObject,
+    path: &str,
+    declared: Option<&Declared<'_>>,
+    findings: &mut Findings,
+) {
+    let rule = match channel_type {
+        ChannelType::Push => &PUSH,
+        ChannelType::Email => &EMAIL,
+        ChannelType::InApp
+        | ChannelType::Sms
+        | ChannelType::Whatsapp
+        | ChannelType::Custom
+        | ChannelType::Unknown(_) => &MESSAGE,
     };
-    root("version", "must be the text 1.0", |value| value == CARD_VERSION);
-    root("body", "must be a list of at least one element", |value| {
-        value.as_array().is_some_and(|elements| !elements.is_empty())
-    });
-    root("style", "must be an object", Value::is_object);
-    root("fallbackText", "must be a string", Value::is_string);
-    for member in card.keys() {
-        if !["version", "body", "style", "fallbackText"].contains(&member.as_str()) {
-            let rule = "is not known here; a card holds version, body, style and fallbackText";
-            violations.push(Violation::new(format!("{path}.{member}"), rule));
+    let document = Value::Object(content.clone());
+    Look::at_source(declared, findings).check(rule, &document, &Path::root(path));
+    match channel_type {
+        ChannelType::Push => check_push(content, &document, path, findings),
+        ChannelType::Email if content.contains_key("html") && content.contains_key("mjml") => {
+            let rule = "must not stand beside html, which it is turned into";
+            findings.fault(|| Violation::new(format!("{path}.mjml"), rule));
         }
+        ChannelType::InApp
+        | ChannelType::Email
+        | ChannelType::Sms
+        | ChannelType::Whatsapp
+        | ChannelType::Custom
+        | ChannelType::Unknown(_) => {}
     }
+}
+
+/// What the services behind devices refuse.
+fn check_push(content: &JsonObject, document: &Value, path: &str, findings: &mut Findings) {
+    let bytes = json_bytes(document);
+    if bytes > PUSH_BYTES_MAX {
+        let rule = format!("must not be larger than {PUSH_BYTES_MAX} bytes as compact JSON");
+        findings.fault(|| Violation::new(path, rule).received(bytes));
+    }
+    let data = content.get("data").and_then(Value::as_object);
+    for key in data
+        .into_iter()
+        .flat_map(JsonObject::keys)
+        .filter(|key| is_reserved(key))
+    {
+        let rule = "has a key that is reserved: aps, from, message_type, or anything that begins with google or gcm";
+        findings.fault(|| Violation::new(format!("{path}.data.{key}"), rule));
+    }
+}
+
+/// Whether a key of `data` belongs to the services: `aps` is Apple's dictionary in the payload, the others are refused by
+/// Firebase ("REST Resource: projects.messages", field `data`).
+fn is_reserved(key: &str) -> bool {
+    ["aps", "from", "message_type"].contains(&key) || ["google", "gcm"].iter().any(|start| key.starts_with(start))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::template::TemplateChannel;
-
-    fn channel(channel_type: ChannelType, data_type: DataType, content: &Value) -> RequestedChannel {
-        TemplateChannel {
-            channel_type,
-            channel_id: None,
-            content: content.as_object().cloned(),
-            data_type,
-            category_filter_enabled: false,
-            template_label_enabled: false,
-            message_retention_hours: 0,
-        }
-    }
-
-    fn card(content: &Value) -> Vec<String> {
-        let channels = [channel(ChannelType::InApp, DataType::UiTemplate, content)];
-        let violations = check(Some(&channels), None).err();
-        let violations = violations.iter().flat_map(|error| error.violations());
-        violations
-            .map(|violation| format!("{} {}", violation.field, violation.problem()))
-            .collect()
-    }
-
-    #[test]
-    fn the_default_card_passes_its_own_check() {
-        assert_eq!(
-            card(&Value::Object(default_card("Order \"shipped\""))),
-            Vec::<String>::new()
-        );
-    }
-
-    #[test]
-    fn every_fault_of_a_cards_root_is_named_at_once() {
-        let faults = card(&json!({ "version": 1.0, "body": [], "fallbackText": null, "title": "x" }));
-        assert_eq!(
-            faults,
-            [
-                "channels[0].content.version must be the text 1.0, received \"1.0\"",
-                "channels[0].content.body must be a list of at least one element, received \"[]\"",
-                "channels[0].content.style is required and must be an object",
-                "channels[0].content.fallbackText must be a string, received \"null\"",
-                "channels[0].content.title is not known here; a card holds version, body, style and fallbackText",
-            ]
-        );
-    }
-
-    #[test]
-    fn only_cards_are_checked_as_cards() {
-        let anything = json!({ "anything": [1, true] });
-        let channels = [
-            channel(ChannelType::InApp, DataType::DataTemplate, &anything),
-            channel(ChannelType::Email, DataType::UiTemplate, &anything),
-        ];
-        assert!(check(Some(&channels), None).is_ok());
-    }
-
-    #[test]
-    fn a_channel_type_stands_in_a_template_once() {
-        let card = Value::Object(default_card("x"));
-        let in_app = channel(ChannelType::InApp, DataType::UiTemplate, &card);
-        let push = channel(ChannelType::Push, DataType::UiTemplate, &json!({}));
-        let refused = check(Some(&[in_app.clone(), push, in_app]), None).unwrap_err();
-        assert_eq!(refused.reason(), Reason::Conflict);
-        assert_eq!(refused.metadata(), [("channelType", "in_app".to_owned())]);
-    }
-}
+#[path = "content/tests.rs"]
+mod tests;
