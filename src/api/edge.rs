@@ -391,7 +391,7 @@ impl Inner {
         B::Error: Into<BoxError>,
     {
         match target {
-            Target::Page(page) => Ok(self.means.pages.answer(page, &self.means.meter).await),
+            Target::Page(page) => Ok(self.means.pages.answer(page, &head.headers, &self.means.meter).await),
             Target::Refused(response) => Ok(response),
             _ => Ok(self.call_grpc(BUILT_IN_BODY_MAX, head, body, Some(None)).await),
         }

@@ -3,12 +3,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use aws_lc_rs::digest;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::rest::{Body, Response, dialect, error};
-use crate::model::Result;
+use crate::model::{Result, card};
 use crate::telemetry::Meter;
 
 /// Touches what the service cannot work without.
@@ -32,10 +33,11 @@ pub(crate) enum Page {
     Docs,
     DocsScript,
     DocsStyle,
+    CardSchema,
 }
 
 impl Page {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Health,
         Self::Ready,
         Self::Metrics,
@@ -43,6 +45,7 @@ impl Page {
         Self::Docs,
         Self::DocsScript,
         Self::DocsStyle,
+        Self::CardSchema,
     ];
 
     /// Where it is served.
@@ -55,6 +58,7 @@ impl Page {
             Self::Docs => "/docs",
             Self::DocsScript => "/docs/docs.js",
             Self::DocsStyle => "/docs/docs.css",
+            Self::CardSchema => card::SCHEMA_PATH,
         }
     }
 
@@ -65,6 +69,7 @@ impl Page {
             Self::Docs => "text/html; charset=utf-8",
             Self::DocsScript => "text/javascript; charset=utf-8",
             Self::DocsStyle => "text/css; charset=utf-8",
+            Self::CardSchema => "application/schema+json",
         }
     }
 
@@ -80,7 +85,7 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src '
 
 impl Pages {
     /// One page as it is now.
-    pub(crate) async fn answer(&self, page: Page, meter: &Meter) -> Response {
+    pub(crate) async fn answer(&self, page: Page, asked: &HeaderMap, meter: &Meter) -> Response {
         let body = match page {
             Page::Health => Body::from("{\"status\":\"ok\"}"),
             Page::Ready => match (self.check_ready)().await {
@@ -92,19 +97,55 @@ impl Pages {
             Page::Docs => Body::from(include_str!("ops/docs.html")),
             Page::DocsScript => Body::from(include_str!("ops/docs.js")),
             Page::DocsStyle => Body::from(include_str!("ops/docs.css")),
+            Page::CardSchema => return card_schema(asked),
         };
         let mut response = Response::new(body);
         *response.status_mut() = StatusCode::OK;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(page.media_type()));
-        headers.insert(
-            header::CONTENT_SECURITY_POLICY,
-            HeaderValue::from_static(CONTENT_POLICY),
-        );
-        headers.insert(
-            HeaderName::from_static("referrer-policy"),
-            HeaderValue::from_static("no-referrer"),
-        );
+        dress(&mut response, page);
         response
     }
+}
+
+/// What every page says about itself.
+fn dress(response: &mut Response, page: Page) {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(page.media_type()));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(CONTENT_POLICY),
+    );
+    headers.insert(
+        HeaderName::from_static("referrer-policy"),
+        HeaderValue::from_static("no-referrer"),
+    );
+}
+
+/// The JSON Schema of cards. Editors ask for it again and again, so whoever has the current one gets an empty answer; and
+/// they keep it for a while, because it only changes with the build.
+fn card_schema(asked: &HeaderMap) -> Response {
+    static ETAG: LazyLock<String> = LazyLock::new(|| {
+        let digest = digest::digest(&digest::SHA256, card::schema_text().as_bytes());
+        let short = digest.as_ref().iter().take(16);
+        format!("\"{}\"", short.map(|byte| format!("{byte:02x}")).collect::<String>())
+    });
+    let known = asked.get_all(header::IF_NONE_MATCH).iter();
+    let mut known = known
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    // A proxy that compresses weakens the etag; for a whole answer the weak comparison is the one to make.
+    let is_known = known.any(|tag| matches!(tag.trim(), "*") || tag.trim().trim_start_matches("W/") == ETAG.as_str());
+    let mut response = if is_known {
+        let mut response = Response::new(Body::default());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        Response::new(Body::from(card::schema_text()))
+    };
+    dress(&mut response, Page::CardSchema);
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    if let Ok(etag) = HeaderValue::from_str(&ETAG) {
+        headers.insert(header::ETAG, etag);
+    }
+    response
 }

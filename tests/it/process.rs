@@ -168,7 +168,14 @@ async fn a_server_starts_from_nothing_and_stops_cleanly() {
     let mut kept = None;
     for _ in 0..2 {
         let server = Running::start(folder.path(), &settings).await;
-        for page in ["/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"] {
+        for page in [
+            "/healthz",
+            "/readyz",
+            "/metrics",
+            "/docs",
+            "/openapi.json",
+            "/v3/campaigns/card-schema.json",
+        ] {
             let answer = http1().get(format!("{}{page}", server.url)).send().await.unwrap();
             assert_eq!(answer.status(), 200, "{page}");
         }

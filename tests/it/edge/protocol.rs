@@ -206,6 +206,41 @@ async fn the_pages_answer_without_a_credential() {
 }
 
 #[tokio::test]
+async fn the_card_schema_is_kept_until_it_changes() {
+    let server = server().await;
+    let url = format!("{}/v3/campaigns/card-schema.json", server.url);
+    let first = http1().get(&url).send().await.unwrap();
+    assert_eq!(first.headers()["content-type"], "application/schema+json");
+    assert_eq!(first.headers()["cache-control"], "public, max-age=300");
+    let etag = first.headers()["etag"].to_str().unwrap().to_owned();
+    let (_, schema): (u16, Value) = read(first).await;
+    assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
+    assert_eq!(schema["required"], json!(["version", "body", "style", "fallbackText"]));
+    let elements = schema["definitions"]["element"]["properties"]["type"]["enum"]
+        .as_array()
+        .unwrap();
+    assert_eq!(elements.len(), 20);
+    for (known, status) in [
+        (etag.clone(), 304),
+        (format!("\"x\", W/{etag}"), 304),
+        ("\"x\"".to_owned(), 200),
+    ] {
+        let again = http1().get(&url).header("if-none-match", &known).send().await.unwrap();
+        assert_eq!(
+            (again.status().as_u16(), again.headers()["etag"].to_str().unwrap()),
+            (status, etag.as_str()),
+            "{known}"
+        );
+        assert_eq!(again.bytes().await.unwrap().is_empty(), status == 304, "{known}");
+    }
+    let post = http1().post(&url).send().await.unwrap();
+    assert_eq!(
+        (post.status().as_u16(), post.headers()["allow"].to_str().unwrap()),
+        (405, "GET, HEAD")
+    );
+}
+
+#[tokio::test]
 async fn a_store_that_is_away_makes_the_server_unready_but_alive() {
     let mut setup = setup();
     setup.check_ready = std::sync::Arc::new(|| boxed(Err(Error::new(Reason::Unavailable, "the database is away"))));
