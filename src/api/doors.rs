@@ -9,9 +9,11 @@ pub mod grpc;
 pub mod http;
 pub mod idempotency;
 pub mod rt;
+pub mod services;
 pub mod sse;
 
 pub use contract::*;
+pub use services::Services;
 
 /// The descriptor set of the contract with its comments and options, for reflection.
 pub static DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));

@@ -19,8 +19,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, TryFutureExt};
 use http::request::Parts;
 use http::{Version, header};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use tonic_health::server::HealthReporter;
 use tower::{BoxError, Layer, Service};
 use tracing::Instrument;
 
+use super::doors::Services;
 use super::ops::{Page, Pages};
 use super::rest::router::{Found, Match};
 use super::rest::{self, Body, Dialect, Response, Router};
@@ -63,7 +64,7 @@ pub struct Doors {
     /// The REST door.
     pub rest: Router,
     /// The gRPC services; health is added to them.
-    pub grpc: tonic::service::Routes,
+    pub grpc: Services,
     /// Every rpc that the gRPC services have.
     pub methods: Vec<&'static Method>,
 }
@@ -99,7 +100,7 @@ pub struct Edge(Arc<Inner>);
 
 struct Inner {
     rest: Router,
-    grpc: tonic::service::Routes,
+    grpc: Services,
     methods: HashMap<&'static str, &'static Method>,
     authenticator: caller::Authenticator,
     limiter: rate::Limiter,
@@ -147,7 +148,7 @@ impl Edge {
         let (health, service) = tonic_health::server::health_reporter();
         Self(Arc::new(Inner {
             rest: doors.rest,
-            grpc: doors.grpc.add_service(service).prepare(),
+            grpc: doors.grpc.with(service),
             health,
             serving: Mutex::default(),
             methods: doors
@@ -169,6 +170,15 @@ impl Edge {
         self.0.means.meter.upkeep();
         let ready = (self.0.means.pages.check_ready)().await.is_ok();
         self.tell_health(ready && !self.0.means.stopping.is_cancelled()).await;
+    }
+
+    /// Answers one request, whatever becomes of it.
+    pub async fn answer<B>(&self, request: http::Request<B>) -> Response
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.0.answer(request).await
     }
 
     /// Tells those who ask by grpc.health.v1 whether calls are served, as a whole and per service.
@@ -203,7 +213,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let edge = Arc::clone(&self.0);
+        let edge = self.clone();
         Box::pin(async move { Ok(edge.answer(request).await) })
     }
 }
@@ -334,7 +344,7 @@ impl Inner {
             Target::Grpc(method) => (Some(*method), None),
         };
         let Some(method) = method else {
-            return self.admit_public(target, head, body).await;
+            return self.admit_public(target, head, body, speech).await;
         };
         let deadline = deadline::read(&head.headers);
         let waits = deadline.as_ref().ok().copied().flatten();
@@ -356,14 +366,11 @@ impl Inner {
             head.extensions.insert(call);
             match target {
                 Target::Rest(found) => call_rest(found, head, body).await,
-                _ => Ok(self
-                    .call_grpc(
-                        method.body_bytes_max,
-                        head,
-                        body,
-                        method.server_streaming.then_some(ends),
-                    )
-                    .await),
+                _ => {
+                    let stream = method.server_streaming.then_some(ends);
+                    let size = method.body_bytes_max;
+                    Ok(self.call_grpc((speech, size), head, body, stream).await)
+                }
             }
         };
         let answer = match ends {
@@ -385,7 +392,7 @@ impl Inner {
         })
     }
 
-    async fn admit_public<B>(&self, target: Target, head: Parts, body: B) -> Result<Response>
+    async fn admit_public<B>(&self, target: Target, head: Parts, body: B, speech: &Speech) -> Result<Response>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
@@ -393,7 +400,10 @@ impl Inner {
         match target {
             Target::Page(page) => Ok(self.means.pages.answer(page, &head.headers, &self.means.meter).await),
             Target::Refused(response) => Ok(response),
-            _ => Ok(self.call_grpc(BUILT_IN_BODY_MAX, head, body, Some(None)).await),
+            _ => {
+                let size = (speech, BUILT_IN_BODY_MAX);
+                Ok(self.call_grpc(size, head, body, Some(None)).await)
+            }
         }
     }
 
@@ -443,12 +453,17 @@ impl Inner {
     }
 
     /// Hands a call to the gRPC door. `stream` says when a stream ends, and is absent for a unary call.
-    async fn call_grpc<B>(&self, bytes_max: usize, head: Parts, body: B, stream: Option<Option<Instant>>) -> Response
+    async fn call_grpc<B>(
+        &self,
+        (speech, bytes_max): (&Speech, usize),
+        head: Parts,
+        body: B,
+        stream: Option<Option<Instant>>,
+    ) -> Response
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let speech = Speech::of(&head.headers);
         let web = matches!(speech, Speech::Grpc { web: true, .. });
         let limit = Limit::new(bytes_max);
         let framing = if web {
@@ -457,27 +472,23 @@ impl Inner {
         } else {
             GRPC_FRAMING
         };
-        let request = http::Request::from_parts(head, Body::new(limit.around(body, framing)));
-        let (mut routes, stopping) = (self.grpc.clone(), self.means.stopping.clone());
-        let inner = tower::service_fn(move |request: http::Request<tonic::body::Body>| {
-            let answer = routes.call(request);
-            let stopping = stopping.clone();
-            async move {
-                let response = speech::complete(answer.await?);
-                Ok::<_, Infallible>(match stream {
-                    None => response,
-                    Some(deadline) => response.map(|body| {
-                        let end = ending::end(deadline, stopping);
-                        tonic::body::Body::new(Ending::new(Body::new(body), end, Form::Grpc))
-                    }),
-                })
+        let request = http::Request::from_parts(head, limit.around(body, framing));
+        let finish = |response| {
+            let response = speech::complete(response);
+            match stream {
+                None => response,
+                Some(deadline) => response.map(|body| {
+                    let end = ending::end(deadline, self.means.stopping.clone());
+                    tonic::body::Body::new(Ending::new(Body::new(body), end, Form::Grpc))
+                }),
             }
-        });
+        };
         let answer = if web {
-            tonic_web::GrpcWebLayer::new().layer(inner).call(request).await
+            let inner = tower::service_fn(|request| self.grpc.call(request).map_ok(finish));
+            // Boxed, as it is large and the other way is the usual one.
+            tonic_web::GrpcWebLayer::new().layer(inner).call(request).boxed().await
         } else {
-            let mut inner = inner;
-            inner.call(request.map(tonic::body::Body::new)).await
+            self.grpc.call(request.map(tonic::body::Body::new)).await.map(finish)
         };
         let response = answer.unwrap_or_else(|never| match never {});
         match limit.refusal() {

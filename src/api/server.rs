@@ -5,19 +5,20 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::header::{self, HeaderName, HeaderValue};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::util::BoxCloneSyncService;
-use tower::{ServiceBuilder, ServiceExt as _};
+use tower::{BoxError, Layer, Service};
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -60,7 +61,8 @@ pub struct Options {
     pub cors_origins: Vec<String>,
 }
 
-type Stack = BoxCloneSyncService<http::Request<Incoming>, Response, Infallible>;
+/// An answer to come.
+pub type Answer = BoxFuture<'static, Result<Response, Infallible>>;
 
 /// A socket that listens and does not answer yet.
 #[derive(Debug)]
@@ -133,7 +135,7 @@ impl Server {
         (connections, cut): (&TaskTracker, &CancellationToken),
     ) {
         let room = Arc::new(Semaphore::new(self.options.connections_max));
-        let stack = stack(edge.clone(), &self.options);
+        let stack = Stack::new(edge.clone(), &self.options);
         let open = meter.gauge(Metric::Connections);
         loop {
             let Some((stream, peer, place)) = accept(&self.listener, &room).await else {
@@ -217,12 +219,12 @@ impl Connection {
             Ok(Ok(false)) => self.builder.http1_only(),
             Ok(Err(_)) | Err(_) => return,
         };
-        let peer = self.peer;
-        let stack = self.stack.map_request(move |mut request: http::Request<Incoming>| {
+        let (peer, stack) = (self.peer, self.stack);
+        let answer = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(peer);
-            request
+            stack.answer(request)
         });
-        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(stack));
+        let connection = builder.serve_connection(TokioIo::new(stream), answer);
         tokio::pin!(connection);
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,
@@ -254,21 +256,94 @@ async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// The layers around both doors that are about HTTP alone.
-fn stack(edge: Edge, options: &Options) -> Stack {
-    let worth_it = SizeAbove::new(COMPRESSED_MIN)
-        .and(NotForContentType::GRPC)
-        .and(NotForContentType::const_new("text/event-stream"));
-    let compression = CompressionLayer::new()
-        .gzip(true)
-        .quality(CompressionLevel::Fastest)
-        .compress_when(worth_it);
-    let service = ServiceBuilder::new()
-        .option_layer(cors(&options.cors_origins))
-        .map_response(|response: http::Response<_>| protect(response.map(Body::new)))
-        .layer(compression)
-        .service(edge);
-    BoxCloneSyncService::new(service)
+/// The edge with what is about HTTP alone around it: a tower service.
+#[derive(Clone)]
+pub struct Stack {
+    edge: Edge,
+    compression: CompressionLayer<WorthIt>,
+    cors: Option<CorsLayer>,
+}
+
+impl Stack {
+    /// Puts the layers that the options ask for around the edge.
+    #[must_use]
+    pub fn new(edge: Edge, options: &Options) -> Self {
+        let compression = CompressionLayer::new()
+            .gzip(true)
+            .quality(CompressionLevel::Fastest)
+            .compress_when(WorthIt);
+        Self {
+            edge,
+            compression,
+            cors: cors(&options.cors_origins),
+        }
+    }
+
+    /// Answers a request.
+    pub fn answer<B>(&self, request: http::Request<B>) -> Answer
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let Some(cors) = &self.cors else {
+            return self.answer_here(request);
+        };
+        let stack = self.clone();
+        let inner = tower::service_fn(move |request| stack.answer_here(request));
+        Box::pin(cors.layer(inner).call(request))
+    }
+
+    /// The same without looking at where the page comes from that asks.
+    fn answer_here<B>(&self, request: http::Request<B>) -> Answer
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let edge = self.edge.clone();
+        // The answers to gRPC are packed by its own rules, behind this.
+        if is_grpc(request.headers()) {
+            return Box::pin(async move { Ok(protect(edge.answer(request).await)) });
+        }
+        let answer = self.compression.layer(edge).call(request);
+        Box::pin(async move { Ok(protect(answer.await?.map(Body::new))) })
+    }
+}
+
+impl<B> Service<http::Request<B>> for Stack
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Answer {
+        self.answer(request)
+    }
+}
+
+/// Which answers are worth compressing.
+#[derive(Clone, Copy, Debug)]
+struct WorthIt;
+
+impl Predicate for WorthIt {
+    fn should_compress<B: http_body::Body>(&self, response: &http::Response<B>) -> bool {
+        SizeAbove::new(COMPRESSED_MIN).should_compress(response)
+            && !is_grpc(response.headers())
+            && NotForContentType::const_new("text/event-stream").should_compress(response)
+    }
+}
+
+/// Whether a message is gRPC or gRPC-Web.
+fn is_grpc(headers: &http::HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let start = media_type.and_then(|value| value.get(..16));
+    start.is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
 }
 
 /// What keeps an answer from being guessed at or kept by others.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
-use tonic::service::Routes;
 use tonic_reflection::server::Builder;
 
+use super::doors::Services;
 use super::edge::{Doors, Edge, Means, Options};
 use super::ops::Pages;
 use super::rest::Router;
@@ -66,13 +66,13 @@ pub fn doors(service: &Service) -> Result<Doors> {
         generated::feed_routes(&api, dialect),
     ];
     let grpc = with_reflection_v1alpha(reflection_v1()?)?
-        .add_service(packed!(generated::app_grpc(&api)))
-        .add_service(packed!(generated::user_grpc(&api)))
-        .add_service(packed!(generated::channel_grpc(&api)))
-        .add_service(packed!(generated::category_grpc(&api)))
-        .add_service(packed!(generated::template_grpc(&api)))
-        .add_service(packed!(generated::notification_grpc(&api)))
-        .add_service(packed!(generated::feed_grpc(&api)));
+        .with(packed!(generated::app_grpc(&api)))
+        .with(packed!(generated::user_grpc(&api)))
+        .with(packed!(generated::channel_grpc(&api)))
+        .with(packed!(generated::category_grpc(&api)))
+        .with(packed!(generated::template_grpc(&api)))
+        .with(packed!(generated::notification_grpc(&api)))
+        .with(packed!(generated::feed_grpc(&api)));
     Ok(Doors {
         rest: Router::new(routes.concat()).map_err(Error::internal)?,
         grpc,
@@ -86,14 +86,14 @@ pub fn doors(service: &Service) -> Result<Doors> {
 /// begin alike, for one value, although the first was moved and freed (rust-lang/rust#155241 and #158830), and a release
 /// build then ends at start. `make memcheck` looks for whatever else it may do.
 #[inline(never)]
-fn reflection_v1() -> Result<Routes> {
+fn reflection_v1() -> Result<Services> {
     let builder = Builder::configure().register_encoded_file_descriptor_set(generated::DESCRIPTORS);
-    Ok(Routes::new(builder.build_v1().map_err(Error::internal)?))
+    Ok(Services::new().with(builder.build_v1().map_err(Error::internal)?))
 }
 
 /// Reflection as older clients know it.
 #[inline(never)]
-fn with_reflection_v1alpha(routes: Routes) -> Result<Routes> {
+fn with_reflection_v1alpha(services: Services) -> Result<Services> {
     let builder = Builder::configure().register_encoded_file_descriptor_set(generated::DESCRIPTORS);
-    Ok(routes.add_service(builder.build_v1alpha().map_err(Error::internal)?))
+    Ok(services.with(builder.build_v1alpha().map_err(Error::internal)?))
 }

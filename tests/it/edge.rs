@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use campanile::api::doors::Services;
 use campanile::api::edge::Doors;
 use campanile::api::edge::caller::FindKey;
 use campanile::api::method::{CallerKind, OnBehalfOf, RateClass};
@@ -155,7 +156,7 @@ fn doors() -> Doors {
     });
     Doors {
         rest: Router::new(routes.collect()).unwrap(),
-        grpc: tonic::service::Routes::default(),
+        grpc: Services::new(),
         methods: METHODS.to_vec(),
     }
 }

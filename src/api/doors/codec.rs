@@ -5,11 +5,21 @@ use std::marker::PhantomData;
 
 use prost::Message;
 use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder};
-use tonic_prost::{ProstCodec, ProstEncoder};
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
+use tonic_prost::ProstEncoder;
 
 use crate::api::status;
 use crate::model::{Error, Reason};
+
+/// What a buffer begins with, in bytes. Most messages fit, and the allocator hands such pieces out at once, unlike those of
+/// 8 KiB that tonic begins with; larger messages let it grow.
+const BUFFER_BYTES: usize = 1_024;
+/// How many bytes of a stream are collected before they are sent; as tonic has it.
+const YIELD_BYTES: usize = 32 * 1_024;
+
+fn buffers() -> BufferSettings {
+    BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
+}
 
 /// The codec of every generated service.
 #[derive(Debug)]
@@ -32,7 +42,7 @@ where
     type Decoder = ContractDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, U>::default().encoder()
+        ProstEncoder::new(buffers())
     }
 
     fn decoder(&mut self) -> Self::Decoder {
@@ -53,5 +63,9 @@ impl<U: Message + Default> Decoder for ContractDecoder<U> {
             let sentence = format!("the message cannot be decoded: {fault}");
             status::to_status(&Error::new(Reason::BadRequest, sentence))
         })
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffers()
     }
 }

@@ -234,14 +234,14 @@ impl Authenticator {
         if presented.app.is_some_and(|named| named != own) {
             return differs("request");
         }
-        let host = presented.host.map(str::to_lowercase);
         let named = self
             .host
             .as_ref()
-            .zip(host.as_deref())
+            .zip(presented.host)
             .and_then(|((before, after), host)| {
+                let host = host.to_lowercase();
                 let named = host.strip_prefix(before.as_str())?.strip_suffix(after.as_str())?;
-                (!named.is_empty() && !named.contains('.')).then_some(named)
+                (!named.is_empty() && !named.contains('.')).then(|| named.to_owned())
             });
         if named.is_some_and(|named| named != own) {
             return differs("host name");

@@ -3,7 +3,8 @@
 
 use std::any::Any;
 use std::error::Error as StdError;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -34,12 +35,26 @@ pub(crate) fn request_id(headers: &HeaderMap, now: Timestamp) -> Arc<str> {
     {
         Some(text) => text.into(),
         None => {
-            let seconds = u64::try_from(now.millis() / 1_000).unwrap_or_default();
-            let nanos = u32::try_from(now.millis().rem_euclid(1_000)).unwrap_or_default() * 1_000_000;
-            let instant = uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos);
-            uuid::Uuid::new_v7(instant).to_string().into()
+            let mut text = uuid::Uuid::encode_buffer();
+            let id: &str = unique(now).hyphenated().encode_lower(&mut text);
+            id.into()
         }
     }
+}
+
+/// A UUID of version 7 that no other call has. It is unique without being secret: the randomness is drawn once for the
+/// process and then counted on, because the system's generator costs more than all else that is done for an id.
+fn unique(now: Timestamp) -> uuid::Uuid {
+    static START: LazyLock<(u64, u64)> = LazyLock::new(|| uuid::Uuid::new_v4().as_u64_pair());
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let (high, low) = *START;
+    let counted = low.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+    let mut random = [0; 10];
+    let (before, after) = random.split_at_mut(2);
+    before.copy_from_slice(high.to_be_bytes().split_at(2).0);
+    after.copy_from_slice(&counted.to_be_bytes());
+    let millis = u64::try_from(now.millis()).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 
 /// What a call was, as its line and its counts name it.
@@ -101,7 +116,9 @@ pub(crate) fn log_fault(error: &Error) {
 
 /// Writes a call's id onto its answer.
 pub(crate) fn write_request_id(response: &mut Response, id: &str) {
-    if let Ok(value) = HeaderValue::from_str(id) {
+    if let Ok(mut value) = HeaderValue::from_str(id) {
+        // It never comes again, so HTTP/2 is told not to keep it in the table of known headers (RFC 7541 section 7.1.3).
+        value.set_sensitive(true);
         response.headers_mut().insert(REQUEST_ID, value);
     }
 }
@@ -111,4 +128,23 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     Error::internal(format!("panic: {}", text.unwrap_or("without a message")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_call_has_an_id_of_its_own() {
+        let now = Timestamp::from_millis(1_705_311_000_123).unwrap();
+        let ids: BTreeSet<_> = (0..1_000).map(|_| request_id(&HeaderMap::new(), now)).collect();
+        assert_eq!(ids.len(), 1_000);
+        for id in ids {
+            let id: uuid::Uuid = id.parse().unwrap();
+            assert_eq!((id.get_version_num(), id.get_variant()), (7, uuid::Variant::RFC4122));
+            assert_eq!(id.get_timestamp().unwrap().to_unix(), (1_705_311_000, 123_000_000));
+        }
+    }
 }
