@@ -21,6 +21,7 @@ pub mod start;
 pub mod status;
 pub mod template;
 pub mod user;
+pub mod variable;
 
 use crate::domain::Service;
 

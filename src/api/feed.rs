@@ -1,8 +1,8 @@
 //! The feed between protobuf and the domain. It decides nothing.
 
 use super::doors::FeedApi;
-use super::notification::values;
 use super::page::{ListParameters, Totals, meta, pagination};
+use super::variable::values;
 use super::{Api, Call, Reply, convert, field};
 use crate::domain::feed;
 use crate::list_parameters;

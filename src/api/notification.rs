@@ -1,16 +1,14 @@
 //! Notifications between protobuf and the domain. It decides nothing.
 
-use std::collections::BTreeMap;
-
 use super::channel::type_number;
 use super::doors::NotificationApi;
+use super::variable::values_of;
 use super::{Api, Call, Reply, convert, field};
 use crate::domain::notification;
 use crate::model::Result;
 use crate::model::channel::ChannelType;
 use crate::model::delivery::Delivery;
 use crate::model::notification::{Notification, Receiver, SendRequest, Sent};
-use crate::model::variable::{VariableValue, VariableValues};
 use crate::pb::v1;
 
 impl NotificationApi for Api {
@@ -49,29 +47,6 @@ impl From<v1::SendNotificationRequest> for SendRequest {
             tag: request.tag,
         }
     }
-}
-
-/// Values of variables as the model has them. One without a kind has no value.
-fn values_of(values: v1::VariableValues) -> VariableValues {
-    let values = values.values.into_iter();
-    let kinds = values.filter_map(|(key, value)| Some((key, value.kind?)));
-    kinds
-        .map(|(key, kind)| match kind {
-            v1::variable_value::Kind::Text(text) => (key, VariableValue::Text(text)),
-        })
-        .collect()
-}
-
-/// Values of variables as the contract has them.
-pub(super) fn values(values: VariableValues) -> v1::VariableValues {
-    let values: BTreeMap<_, _> = values
-        .into_iter()
-        .map(|(key, value)| match value {
-            VariableValue::Text(text) => (key, v1::variable_value::Kind::Text(text)),
-        })
-        .map(|(key, kind)| (key, v1::VariableValue { kind: Some(kind) }))
-        .collect();
-    v1::VariableValues { values }
 }
 
 impl From<Sent> for v1::SendNotificationResponse {

@@ -18,6 +18,7 @@ use crate::model::{Error, Result, Violation};
 use crate::pb::v1;
 
 pub mod content;
+pub mod preview;
 
 /// The field that holds the resource in requests.
 const NOUN: &str = "template";
@@ -86,6 +87,16 @@ impl TemplateApi for Api {
         Ok(Reply::of(opened, |version| v1::CreateTemplateVersionResponse {
             version: Some(version.into()),
         }))
+    }
+
+    async fn preview_template(
+        &self,
+        call: Call,
+        request: v1::PreviewTemplateRequest,
+    ) -> Result<Reply<v1::PreviewTemplateResponse>> {
+        let named = Reference::from(request.template_id.as_str());
+        let preview = template::preview(&self.service, &call.acting()?, named, request.into()).await?;
+        Ok(Reply::of(preview, Into::into))
     }
 }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use moka::sync::Cache;
 use serde_json::Value;
 
-use crate::model::channel::ChannelType;
+use crate::model::channel::JsonObject;
 use crate::model::feed::{FeedItem, StoredItem};
 use crate::model::id::{AppId, TemplateId, TemplateVersionId};
-use crate::model::render::{Card, Exceeded};
-use crate::model::template::TemplateChannel;
+use crate::model::template::Sendable;
+use crate::model::template::content::Compiled;
 use crate::model::user::Uid;
 use crate::model::variable::VariableValues;
 use crate::model::{Error, Result};
@@ -24,37 +24,51 @@ const CACHE_BYTES_MAX: u64 = 32 * 1_024 * 1_024;
 /// What an entry takes beside its card.
 const ENTRY_BYTES: usize = 256;
 
-/// The in-app content of one version, ready to be rendered.
+/// The content of one version, ready to be rendered.
 #[derive(Debug)]
-pub(super) struct VersionCard {
+pub(super) struct VersionContent {
     template_id: TemplateId,
     number: u32,
-    card: Card,
+    /// The content for each channel type.
+    pub(super) content: Compiled,
 }
 
 /// Compiled cards by version.
 #[derive(Clone, Debug)]
-pub(super) struct Cards(Cache<TemplateVersionId, Arc<VersionCard>>);
+pub(super) struct Cards(Cache<TemplateVersionId, Arc<VersionContent>>);
 
 impl Default for Cards {
     fn default() -> Self {
-        let weigh = |_: &TemplateVersionId, version: &Arc<VersionCard>| {
-            u32::try_from(version.card.weight().saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX)
+        let weigh = |_: &TemplateVersionId, version: &Arc<VersionContent>| {
+            u32::try_from(version.content.weight().saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX)
         };
         Self(Cache::builder().max_capacity(CACHE_BYTES_MAX).weigher(weigh).build())
     }
 }
 
-/// Compiles the in-app content of a template.
-///
-/// # Errors
-/// A cap that the content passes.
-pub(super) fn compile(content: &TemplateChannel) -> Result<Card, Exceeded> {
-    let document = Value::Object(content.content.clone().unwrap_or_default());
-    Card::compile(&document)
-}
-
 impl Cards {
+    /// The content of a version that is about to be sent. It is not kept yet: what is read inside a transaction may never
+    /// be committed, and the version may then still change.
+    ///
+    /// # Errors
+    /// Internal, when the version cannot be rendered.
+    pub(super) fn of_send(&self, template: &Sendable) -> Result<Arc<VersionContent>> {
+        if let Some(found) = self.0.get(&template.version_id) {
+            return Ok(found);
+        }
+        let channels = template.channels.iter().map(|way| &way.content);
+        Ok(Arc::new(VersionContent {
+            template_id: template.template_id,
+            number: template.version,
+            content: Compiled::of(channels).map_err(Error::internal)?,
+        }))
+    }
+
+    /// Keeps the content of a version whose send is committed, so that it never changes.
+    pub(super) fn keep(&self, version: TemplateVersionId, content: Arc<VersionContent>) {
+        self.0.insert(version, content);
+    }
+
     /// Items as their users see them, in the same order.
     ///
     /// # Errors
@@ -70,7 +84,7 @@ impl Cards {
                 receiver,
                 template_id: version.template_id,
                 template_version: version.number,
-                content: content(&version.card, &item.variables)?,
+                content: shown(&version.content, &item.variables)?,
                 stored: item,
             })
         });
@@ -82,7 +96,7 @@ impl Cards {
         db: &Reader,
         app: AppId,
         ids: BTreeSet<TemplateVersionId>,
-    ) -> Result<BTreeMap<TemplateVersionId, Arc<VersionCard>>> {
+    ) -> Result<BTreeMap<TemplateVersionId, Arc<VersionContent>>> {
         let cached = |id: &TemplateVersionId| Some((*id, self.0.get(id)?));
         let mut found: BTreeMap<_, _> = ids.iter().filter_map(cached).collect();
         let missing: Vec<_> = ids.into_iter().filter(|id| !found.contains_key(id)).collect();
@@ -98,20 +112,18 @@ impl Cards {
     }
 }
 
-fn ready(version: &SentVersion) -> Result<VersionCard> {
-    let in_app = version
-        .channels
-        .iter()
-        .find(|channel| channel.channel_type == ChannelType::InApp)
-        .ok_or_else(|| Error::internal("a version that was sent in-app has no in-app content"))?;
-    Ok(VersionCard {
+fn ready(version: &SentVersion) -> Result<VersionContent> {
+    Ok(VersionContent {
         template_id: version.template_id,
         number: version.number,
-        card: compile(in_app).map_err(Error::internal)?,
+        content: Compiled::of(&version.channels).map_err(Error::internal)?,
     })
 }
 
-fn content(card: &Card, variables: &VariableValues) -> Result<crate::model::channel::JsonObject> {
+fn shown(content: &Compiled, variables: &VariableValues) -> Result<JsonObject> {
+    let card = content
+        .in_app()
+        .ok_or_else(|| Error::internal("a version that was sent in-app has no in-app content"))?;
     match card.render(variables).map_err(Error::internal)? {
         Value::Object(content) => Ok(content),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {

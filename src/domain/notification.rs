@@ -1,10 +1,10 @@
 //! Notifications: sending a template to named users, and what became of it. What a recipient's part looks like is a pure
 //! plan of the model; what is written for it is a page.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::page::{self, Work};
-use super::{Acting, Service, Written, card, template, user};
+use super::{Acting, Service, Written, template, user};
 use crate::model::id::{AppId, NotificationId};
 use crate::model::notification::{
     Copied, NewSend, Notification, NotificationStatus, PlannedRecipient, SendRequest, Sent, check_ways, data_type,
@@ -12,6 +12,7 @@ use crate::model::notification::{
 };
 use crate::model::slug::Reference;
 use crate::model::template::Sendable;
+use crate::model::template::content::Compiled;
 use crate::model::user::Resolved;
 use crate::model::{Error, Result, Timestamp};
 use crate::store::page::PageKey;
@@ -30,12 +31,27 @@ pub async fn send(service: &Service, acting: &Acting, request: SendRequest) -> R
     let (app, now) = (acting.app()?, acting.now);
     let send = Arc::new(NewSend::check(request)?);
     let create_users = service.settings.auto_create_users;
-    service
+    let compiled = Arc::new(Mutex::new(None));
+    let (cards, slot) = (service.cards.clone(), Arc::clone(&compiled));
+    let sent = service
         .write(acting, move |tx| {
-            let send = Arc::clone(&send);
-            Box::pin(async move { send_all(tx, app, &send, create_users, now).await })
+            let (send, cards, slot) = (Arc::clone(&send), cards.clone(), Arc::clone(&slot));
+            Box::pin(async move {
+                let reference = Reference::from(send.template.as_str());
+                let template = template::load_for_send(tx, app, &reference, send.version, now).await?;
+                check_ways(&template.channels)?;
+                let content = cards.of_send(&template)?;
+                if let Ok(mut slot) = slot.lock() {
+                    *slot = Some((template.version_id, Arc::clone(&content)));
+                }
+                send_all(tx, app, (&send, &template, &content.content), create_users, now).await
+            })
         })
-        .await
+        .await?;
+    if let Some((version, content)) = compiled.lock().ok().and_then(|mut slot| slot.take()) {
+        service.cards.keep(version, content);
+    }
+    Ok(sent)
 }
 
 /// One notification with its counts and its receivers.
@@ -46,23 +62,22 @@ pub async fn get(service: &Service, acting: &Acting, id: NotificationId) -> Resu
     store::get_notification(service.store.read(), acting.app()?, id).await
 }
 
-async fn send_all(tx: &Tx, app: AppId, send: &NewSend, create_users: bool, now: Timestamp) -> Result<Sent> {
-    let reference = Reference::from(send.template.as_str());
-    let template = template::load_for_send(tx, app, &reference, send.version, now).await?;
-    check_ways(&template.channels)?;
-    let card = in_app(&template.channels)
-        .map(card::compile)
-        .transpose()
-        .map_err(Error::internal)?;
-    let values = settle(send, &template, card.as_ref())?;
+async fn send_all(
+    tx: &Tx,
+    app: AppId,
+    (send, template, content): (&NewSend, &Sendable, &Compiled),
+    create_users: bool,
+    now: Timestamp,
+) -> Result<Sent> {
+    let values = settle(send, template, content)?;
     let users = user::resolve_many(tx, app, &send.receivers, create_users, now).await?;
     let recipients = send.receivers.iter().zip(values).map(|(uid, values)| {
         let user = users.get(uid).copied().unwrap_or(Resolved::Unknown);
         (uid.clone(), user, values)
     });
     let recipients = plan(recipients.collect(), &template.channels, FIRST_SEQ, now);
-    let notification = notification(send, &template, &recipients, now)?;
-    write_down(tx, app, send, &template, (&notification, &recipients)).await?;
+    let notification = notification(send, template, &recipients, now)?;
+    write_down(tx, app, send, template, (&notification, &recipients)).await?;
     Ok(Sent {
         notification_id: notification.id,
         channels: notification.channels,

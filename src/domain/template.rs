@@ -7,6 +7,7 @@ use crate::model::id::{AppId, ChannelId, TemplateId};
 use crate::model::name::Name;
 use crate::model::page::{Page, PageRequest};
 use crate::model::slug::{Reference, Slug};
+use crate::model::template::preview::{self, Preview, PreviewRequest};
 use crate::model::template::{
     CategoryName, ChannelInstance, Content, DataType, NewTemplate, RequestedChannel, SLUG_PREFIX, Sendable,
     SendableChannel, Template, TemplateChannel, TemplateFilter, TemplatePatch, TemplateSort, TemplateStatus,
@@ -119,6 +120,47 @@ pub async fn create_version(
         .await
 }
 
+/// How a version of a template looks with some values, whatever its status. Nothing is changed, not even that the version
+/// was used; a repeat under an idempotency key answers the first look again.
+///
+/// # Errors
+/// [`Reason::TemplateNotFound`]; invalid when it has no such version, or none of the channel types.
+pub async fn preview(
+    service: &Service,
+    acting: &Acting,
+    template: Reference<TemplateId>,
+    request: PreviewRequest,
+) -> Result<Written<Preview>> {
+    let app = acting.app()?;
+    service
+        .write(acting, move |tx| {
+            let (template, request) = (template.clone(), request.clone());
+            Box::pin(async move {
+                let template = store::get_template(tx, app, &template).await?;
+                let shown = version_of(tx, app, &template, request.version).await?;
+                let (channels, problems) = preview::render(&shown.content, &request)?;
+                Ok(Preview {
+                    template_id: template.id,
+                    version: shown.number,
+                    channels,
+                    problems,
+                })
+            })
+        })
+        .await
+}
+
+/// The current version of a template, or the one with this number.
+async fn version_of(tx: &Tx, app: AppId, template: &Template, number: Option<u32>) -> Result<TemplateVersion> {
+    let newest = template.current.number;
+    match number {
+        Some(number) if number != newest => store::find_version(tx, app, template.id, number)
+            .await?
+            .ok_or_else(|| no_such_version(number, newest)),
+        Some(_) | None => Ok(template.current.clone()),
+    }
+}
+
 /// Everything a send copies from a template: from its current version, or from the one with this number. The version is
 /// marked as used, in the same transaction. Until it ends, whoever archives the template or switches one of its channels
 /// off waits, so that nothing is delivered after they were answered.
@@ -137,13 +179,7 @@ pub async fn load_for_send(
     if template.status != TemplateStatus::Approved {
         return Err(not_approved(&template, template.status));
     }
-    let newest = template.current.number;
-    let sent = match version {
-        Some(number) if number != newest => store::find_version(tx, app, template.id, number)
-            .await?
-            .ok_or_else(|| no_such_version(number, newest))?,
-        Some(_) | None => template.current.clone(),
-    };
+    let sent = version_of(tx, app, &template, version).await?;
     if sent.approved_at.is_none() {
         return Err(not_approved(&template, TemplateStatus::Draft));
     }

@@ -55,6 +55,13 @@ pub fn rechecks(card: &Value) -> Rechecks {
     Rechecks::of(&ROOT, card)
 }
 
+/// Names everything that is wrong with a card whose values are filled in.
+#[cfg(test)]
+pub(crate) fn check_filled(card: &JsonObject, findings: &mut Findings) {
+    let card = Value::Object(card.clone());
+    Look::at_filled(findings).check(&ROOT, &card, &Path::root(""));
+}
+
 /// Names everything that is wrong with an action, such as the one that the value of a variable becomes.
 pub fn check_action(action: &Value, path: &str, findings: &mut Findings) {
     Look::at_source(None, findings).check(&ACTION, action, &Path::root(path));

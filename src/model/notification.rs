@@ -1,7 +1,7 @@
 //! Notifications: one send of one template, who receives it, and what a page of it is planned to do. It decides from what
 //! it is given and never looks anything up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,18 +9,19 @@ use super::channel::ChannelType;
 use super::delivery::{Counts, Delivery, DeliveryReason, Reached, Verdict};
 use super::id::{CategoryId, DeliveryId, FeedItemId, NotificationId, TemplateId, TemplateVersionId};
 use super::name::Name;
-use super::render::Card;
+use super::template::content::Compiled;
 use super::template::{DataType, Sendable, SendableChannel, TemplateChannel};
 use super::user::{self, Uid};
-use super::variable::{self, VariableValues};
+use super::variable::{self, VariableDefinition, VariableValues};
 use super::word::words;
 use super::{Error, Reason, Result, Timestamp, Violation};
 
+mod fault;
+
+use fault::Layers;
+
 /// The most receivers of a send that is done when it answers, named twice or not.
 pub const REALTIME_RECEIVERS_MAX: usize = 10;
-
-/// The largest value of a variable, in bytes.
-pub const VALUE_BYTES_MAX: usize = 4_096;
 
 /// How a notification is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,13 +178,8 @@ fn own_values(
 }
 
 fn check_values(path: &str, values: &VariableValues, violations: &mut Vec<Violation>) {
-    for (key, value) in values {
-        let bytes = value.as_text().len();
-        if bytes > VALUE_BYTES_MAX {
-            let rule = format!("must not be longer than {VALUE_BYTES_MAX} bytes, but has {bytes}");
-            violations.push(Violation::new(format!("{path}.{key}"), rule).received(value.as_text()));
-        }
-    }
+    let checked = values.iter().map(|(key, value)| value.check(&format!("{path}.{key}")));
+    violations.extend(checked.flatten());
 }
 
 /// What becomes of an active user's delivery on a way out of a template.
@@ -228,28 +224,26 @@ pub fn check_ways(ways: &[SendableChannel]) -> Result<()> {
 /// The values of each receiver, in the order of the receivers: their own, else the send's, else the template's.
 ///
 /// # Errors
-/// Invalid variables, with every required one that a receiver lacks and every receiver whose values are too much for
-/// the in-app `card`.
-pub fn settle(send: &NewSend, template: &Sendable, card: Option<&Card>) -> Result<Vec<VariableValues>> {
+/// Invalid variables, with every required one that a receiver lacks, every value of another type than the template
+/// declares, and everything that values break in the content.
+pub fn settle(send: &NewSend, template: &Sendable, content: &Compiled) -> Result<Vec<VariableValues>> {
     let none = VariableValues::new();
+    let schema = template.variable_schema.as_slice();
     let mut violations = Vec::new();
     let mut settled = Vec::with_capacity(send.receivers.len());
+    // What is wrong with the send's own values is the same for everybody, and said once.
+    let mut said = HashSet::new();
     for uid in &send.receivers {
-        let own = send.own.get(uid).unwrap_or(&none);
-        let resolved = variable::resolve(&template.variable_schema, &[own, &send.defaults]);
-        let missing = resolved.missing.iter();
-        violations
-            .extend(missing.map(|key| Violation::new(format!("variables.{uid}.{key}"), "is required by the template")));
-        let values = resolved
-            .values
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value.clone()));
-        let mut values: VariableValues = values.collect();
-        if let Some(Err(exceeded)) = card.map(|card| card.check(&values)) {
-            violations.push(Violation::new(format!("variables.{uid}"), exceeded.to_string()));
-        }
+        let layers = Layers {
+            path: &format!("variables.{uid}"),
+            own: send.own.get(uid).unwrap_or(&none),
+            defaults: &send.defaults,
+        };
+        let found = fault::of(layers, schema, content).into_iter();
+        violations.extend(found.filter(|violation| said.insert((violation.field.clone(), violation.rule.clone()))));
+        let mut values = variable::resolve(schema, &[layers.own, layers.defaults]).to_values();
         // What the card does not show is no part of what a feed item is rendered with.
-        values.retain(|key, _| card.is_none_or(|card| card.uses(key)));
+        values.retain(|key, _| content.in_app().is_none_or(|card| card.uses(key)));
         settled.push(values);
     }
     if violations.is_empty() {

@@ -6,12 +6,15 @@
 //! whose key has no value: it stays exactly as it was written.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::variable::VariableValues;
+use super::variable::{VariableValue, VariableValues};
+
+mod card;
+
+pub use card::{Card, Fault};
 
 /// The largest source, in bytes: one text, or one card as compact JSON.
 pub const SOURCE_BYTES_MAX: usize = 65_536;
@@ -65,6 +68,12 @@ pub enum Place {
     Html,
     /// One line of a header: carriage returns, line feeds and NULs are taken out.
     Header,
+    /// A part of a URL: all but the unreserved characters of RFC 3986 (section 2.3) are percent-encoded, so that a value
+    /// stays within the part of the URL that it was put into.
+    Url,
+    /// A part of a URL that names somebody to write to or to call, `mailto:`, `tel:` or `sms:`: as a part of any URL, but
+    /// `@` and `+` stand as they are. RFC 6068 and RFC 3966 give them their meaning unencoded only.
+    Address,
 }
 
 impl Place {
@@ -74,8 +83,33 @@ impl Place {
             Self::Html if value.contains(['&', '<', '>', '"', '\'']) => Cow::Owned(escape_html(value)),
             Self::Header if value.contains(['\r', '\n', '\0']) => Cow::Owned(value.replace(['\r', '\n', '\0'], "")),
             Self::Html | Self::Header => Cow::Borrowed(value),
+            Self::Url => encode(value, b""),
+            Self::Address => encode(value, b"@+"),
         }
     }
+}
+
+/// Percent-encodes a value, but for unreserved characters and `more`.
+fn encode<'v>(value: &'v str, more: &[u8]) -> Cow<'v, str> {
+    let stays =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') || more.contains(&byte);
+    if value.bytes().all(stays) {
+        return Cow::Borrowed(value);
+    }
+    let digit = |number: u8| {
+        char::from_digit(u32::from(number), 16)
+            .unwrap_or('0')
+            .to_ascii_uppercase()
+    };
+    let mut out = String::with_capacity(value.len().saturating_mul(2));
+    for byte in value.bytes() {
+        if stays(byte) {
+            out.push(char::from(byte));
+        } else {
+            out.extend(['%', digit(byte >> 4), digit(byte & 0x0f)]);
+        }
+    }
+    Cow::Owned(out)
 }
 
 fn escape_html(value: &str) -> String {
@@ -150,7 +184,15 @@ impl Template {
         })
     }
 
-    /// The text with the values in it, escaped for `place`.
+    /// The token, of a text that is one and nothing else.
+    fn whole(&self) -> Option<(&str, &str)> {
+        match self.segments.as_ref() {
+            [Segment::Token(key, token)] => Some((key, token)),
+            _ => None,
+        }
+    }
+
+    /// The text with the values in it, escaped for `place`. A value that is no text is treated like none.
     ///
     /// # Errors
     /// [`Exceeded::Output`].
@@ -161,7 +203,8 @@ impl Template {
                 Segment::Literal(text) => Cow::Borrowed(text.as_ref()),
                 Segment::Token(key, token) => values
                     .get(key.as_ref())
-                    .map_or(Cow::Borrowed(token.as_ref()), |value| place.escape(value.as_text())),
+                    .and_then(VariableValue::as_text)
+                    .map_or(Cow::Borrowed(token.as_ref()), |text| place.escape(text)),
             };
             if out.len().saturating_add(part.len()) > OUTPUT_BYTES_MAX {
                 return Err(Exceeded::Output);
@@ -189,175 +232,18 @@ fn token(text: &str) -> Option<(&str, &str, &str)> {
     Some((key, token, after))
 }
 
-/// One compiled JSON document, whose strings are templates. Object keys are not rendered.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Card {
-    root: Node,
-    source_bytes: usize,
-    tokens: BTreeMap<Box<str>, Uses>,
-}
-
-/// How often a key is used in a card, and how many bytes of its source those tokens take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Uses {
-    count: usize,
-    bytes: usize,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Node {
-    Fixed(Value),
-    Text(Template),
-    List(Vec<Self>),
-    Object(Vec<(String, Self)>),
-}
-
-impl Card {
-    /// Compiles a document.
-    ///
-    /// # Errors
-    /// [`Exceeded::Source`] or [`Exceeded::Depth`].
-    pub fn compile(document: &Value) -> Result<Self, Exceeded> {
-        let root = Node::compile(document, DEPTH_MAX)?;
-        let source_bytes = json_bytes(document);
-        if source_bytes > SOURCE_BYTES_MAX {
-            return Err(Exceeded::Source);
-        }
-        let mut tokens = BTreeMap::new();
-        root.count(&mut tokens);
-        Ok(Self {
-            root,
-            source_bytes,
-            tokens,
-        })
-    }
-
-    /// The keys of its tokens, each once.
-    #[must_use]
-    pub fn keys(&self) -> BTreeSet<&str> {
-        self.tokens.keys().map(AsRef::as_ref).collect()
-    }
-
-    /// Whether a token of it has this key.
-    #[must_use]
-    pub fn uses(&self, key: &str) -> bool {
-        self.tokens.contains_key(key)
-    }
-
-    /// The bytes that the rendered document takes as compact JSON, without rendering it.
-    #[must_use]
-    pub fn rendered_bytes(&self, values: &VariableValues) -> usize {
-        self.tokens.iter().fold(self.source_bytes, |sum, (key, uses)| {
-            values.get(key.as_ref()).map_or(sum, |value| {
-                sum.saturating_sub(uses.bytes)
-                    .saturating_add(uses.count.saturating_mul(escaped_bytes(value.as_text())))
-            })
-        })
-    }
-
-    /// The document with the values in it.
-    ///
-    /// # Errors
-    /// [`Exceeded::Context`] or [`Exceeded::Output`].
-    pub fn render(&self, values: &VariableValues) -> Result<Value, Exceeded> {
-        self.check(values)?;
-        self.root.render(values)
-    }
-
-    /// Whether the document can be rendered with these values, without rendering it.
-    ///
-    /// # Errors
-    /// [`Exceeded::Context`] or [`Exceeded::Output`].
-    pub fn check(&self, values: &VariableValues) -> Result<(), Exceeded> {
-        check_context(values)?;
-        if self.rendered_bytes(values) > OUTPUT_BYTES_MAX {
-            return Err(Exceeded::Output);
-        }
-        Ok(())
-    }
-
-    /// An estimate of the memory that it takes, in bytes, for caches.
-    #[must_use]
-    pub fn weight(&self) -> usize {
-        // Compact JSON grows in memory mostly by the headers of its nodes and segments; four is what cards of a few
-        // kilobytes showed.
-        self.source_bytes.saturating_mul(4)
-    }
-}
-
 /// Whether values are few and small enough to render with.
 ///
 /// # Errors
 /// [`Exceeded::Context`].
 pub fn check_context(values: &VariableValues) -> Result<(), Exceeded> {
     let bytes = values.iter().fold(0_usize, |sum, (key, value)| {
-        sum.saturating_add(key.len()).saturating_add(value.as_text().len())
+        sum.saturating_add(key.len()).saturating_add(value.weight())
     });
     if bytes > CONTEXT_BYTES_MAX {
         return Err(Exceeded::Context);
     }
     Ok(())
-}
-
-impl Node {
-    fn compile(value: &Value, depth: usize) -> Result<Self, Exceeded> {
-        match value {
-            Value::Null | Value::Bool(_) | Value::Number(_) => Ok(Self::Fixed(value.clone())),
-            Value::String(text) => {
-                let template = Template::compile(text)?;
-                Ok(if template.keys().next().is_none() {
-                    Self::Fixed(value.clone())
-                } else {
-                    Self::Text(template)
-                })
-            }
-            Value::Array(items) => {
-                let depth = depth.checked_sub(1).ok_or(Exceeded::Depth)?;
-                let nodes: Result<_, _> = items.iter().map(|item| Self::compile(item, depth)).collect();
-                nodes.map(Self::List)
-            }
-            Value::Object(fields) => {
-                let depth = depth.checked_sub(1).ok_or(Exceeded::Depth)?;
-                let nodes: Result<_, _> = fields
-                    .iter()
-                    .map(|(key, field)| Ok((key.clone(), Self::compile(field, depth)?)))
-                    .collect();
-                nodes.map(Self::Object)
-            }
-        }
-    }
-
-    fn count(&self, tokens: &mut BTreeMap<Box<str>, Uses>) {
-        match self {
-            Self::Fixed(_) => {}
-            Self::Text(template) => {
-                for segment in &template.segments {
-                    if let Segment::Token(key, token) = segment {
-                        let uses = tokens.entry(key.clone()).or_default();
-                        uses.count = uses.count.saturating_add(1);
-                        uses.bytes = uses.bytes.saturating_add(escaped_bytes(token));
-                    }
-                }
-            }
-            Self::List(nodes) => nodes.iter().for_each(|node| node.count(tokens)),
-            Self::Object(fields) => fields.iter().for_each(|(_, node)| node.count(tokens)),
-        }
-    }
-
-    fn render(&self, values: &VariableValues) -> Result<Value, Exceeded> {
-        match self {
-            Self::Fixed(value) => Ok(value.clone()),
-            Self::Text(template) => template.render(values, Place::Text).map(Value::String),
-            Self::List(nodes) => nodes.iter().map(|node| node.render(values)).collect(),
-            Self::Object(fields) => {
-                let rendered: Result<Map<_, _>, _> = fields
-                    .iter()
-                    .map(|(key, node)| Ok((key.clone(), node.render(values)?)))
-                    .collect();
-                rendered.map(Value::Object)
-            }
-        }
-    }
 }
 
 /// The bytes of a document as compact JSON.
@@ -395,6 +281,9 @@ fn escaped_bytes(text: &str) -> usize {
     })
 }
 
+#[cfg(test)]
+#[path = "render/card_tests.rs"]
+mod card_tests;
 #[cfg(test)]
 #[path = "render/tests.rs"]
 mod tests;

@@ -14,6 +14,7 @@ use super::word::words;
 use super::{Error, Reason, Result, Timestamp};
 
 pub mod content;
+pub mod preview;
 
 /// What stands before the name in a slug that the service makes.
 pub const SLUG_PREFIX: &str = "cc-template";

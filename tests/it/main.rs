@@ -21,4 +21,5 @@ mod support;
 mod template;
 mod tidy;
 mod user;
+mod variable;
 mod worker;

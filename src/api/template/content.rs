@@ -3,6 +3,7 @@
 use crate::api::channel::{type_in, type_number};
 use crate::api::convert;
 use crate::api::field::Fields;
+use crate::api::variable::type_of;
 use crate::model::Violation;
 use crate::model::channel::ChannelType;
 use crate::model::document::check::Findings;
@@ -41,15 +42,14 @@ impl From<TemplateChannel> for v1::TemplateChannel {
 
 impl From<VariableDefinition> for v1::VariableDefinition {
     fn from(definition: VariableDefinition) -> Self {
-        let variable_type = match definition.variable_type {
-            VariableType::String => v1::VariableType::String,
-        };
         Self {
             key: definition.key,
-            r#type: Some(variable_type.into()),
+            r#type: Some(v1::VariableType::from(definition.variable_type).into()),
             name: definition.name,
             required: Some(definition.required),
-            default_value: definition.default_value.map(|VariableValue::Text(text)| text),
+            default_value: definition
+                .default_value
+                .and_then(|value| value.as_text().map(str::to_owned)),
             default: None,
         }
     }
@@ -79,7 +79,16 @@ pub fn check(fields: &mut Fields, channels: &[RequestedChannel], schema: Option<
 pub fn variable_schema(fields: &mut Fields, schema: Vec<v1::VariableDefinition>) -> Vec<VariableDefinition> {
     let mut definitions = Vec::new();
     for (index, definition) in schema.into_iter().enumerate() {
+        let variable_type = definition.r#type.map(type_of).unwrap_or_default();
         let default_value = match (definition.default_value, definition.default) {
+            (None, Some(alias)) if variable_type != VariableType::String => {
+                fields.refuse(variable::without_default(
+                    variable_type,
+                    format!("variableSchema[{index}].default"),
+                    &alias,
+                ));
+                None
+            }
             (Some(value), Some(alias)) if value != alias => {
                 let rule = "must equal defaultValue, whose other name it is; send one of them";
                 fields.refuse(Violation::new(format!("variableSchema[{index}].default"), rule).received(alias));
@@ -89,7 +98,7 @@ pub fn variable_schema(fields: &mut Fields, schema: Vec<v1::VariableDefinition>)
         };
         definitions.push(VariableDefinition {
             key: definition.key,
-            variable_type: VariableType::String,
+            variable_type,
             name: definition.name,
             required: definition.required.unwrap_or_default(),
             default_value: default_value.map(VariableValue::Text),

@@ -215,7 +215,7 @@ impl<'a> Look<'a> {
     }
 
     /// A look at a part whose values are filled in.
-    pub(super) fn at_filled(findings: &'a mut Findings) -> Self {
+    pub(crate) fn at_filled(findings: &'a mut Findings) -> Self {
         Self {
             filled: true,
             ..Self::at_source(None, findings)

@@ -99,6 +99,18 @@ impl Rechecks {
         self.0.is_empty()
     }
 
+    /// The places and the rules that their values are held against. Whole URLs and actions are among them, because a value
+    /// of a type may stand there.
+    pub fn places(&self) -> impl Iterator<Item = (Vec<Step<'_>>, &'static Rule)> {
+        self.0.iter().map(|spot| {
+            let steps = spot.steps.iter().map(|step| match step {
+                Owned::Member(name) => Step::Member(name),
+                Owned::Index(index) => Step::Index(*index),
+            });
+            (steps.collect(), spot.reason.0)
+        })
+    }
+
     /// The keys of the variables that can break something, each as often as it stands somewhere.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.iter().flat_map(|spot| spot.keys.iter().map(AsRef::as_ref))

@@ -48,6 +48,8 @@ impl From<VariableType> for Typed {
     fn from(variable_type: VariableType) -> Self {
         match variable_type {
             VariableType::String => Self::Text,
+            VariableType::Image => Self::Image,
+            VariableType::Action => Self::Action,
         }
     }
 }

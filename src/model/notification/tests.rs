@@ -4,7 +4,7 @@ use super::*;
 use crate::model::id::{ChannelId, UserId};
 use crate::model::render::OUTPUT_BYTES_MAX;
 use crate::model::template::ChannelInstance;
-use crate::model::variable::{VariableDefinition, VariableType, VariableValue};
+use crate::model::variable::{VALUE_BYTES_MAX, VariableDefinition, VariableType, VariableValue};
 use serde_json::json;
 
 fn now() -> Timestamp {
@@ -155,7 +155,12 @@ fn each_receiver_gets_their_own_value_else_the_sends_else_the_templates() {
     asked.variables = BTreeMap::from([("ADA".to_owned(), values(&[("code", "1"), ("extra", "e")]))]);
     asked.defaults = values(&[("code", "2")]);
     let schema = vec![definition("code", true, None), definition("name", true, Some("you"))];
-    let settled = settle(&NewSend::check(asked).unwrap(), &template(schema, Vec::new()), None).unwrap();
+    let settled = settle(
+        &NewSend::check(asked).unwrap(),
+        &template(schema, Vec::new()),
+        &Compiled::default(),
+    )
+    .unwrap();
     assert_eq!(
         settled,
         [
@@ -174,7 +179,12 @@ fn what_is_required_and_missing_is_named_for_each_receiver() {
         definition("name", true, None),
         definition("soft", false, None),
     ];
-    let refused = settle(&NewSend::check(asked).unwrap(), &template(schema, Vec::new()), None).unwrap_err();
+    let refused = settle(
+        &NewSend::check(asked).unwrap(),
+        &template(schema, Vec::new()),
+        &Compiled::default(),
+    )
+    .unwrap_err();
     assert_eq!(refused.reason(), Reason::InvalidVariables);
     assert_eq!(
         fields(&refused),
@@ -184,12 +194,14 @@ fn what_is_required_and_missing_is_named_for_each_receiver() {
 
 #[test]
 fn values_that_would_make_the_card_too_large_are_refused_for_their_receiver() {
-    let card = Card::compile(&json!({ "body": "{{v}}".repeat(20) })).unwrap();
+    let mut bell = way(ChannelType::InApp, Some(true)).content;
+    bell.content = json!({ "body": "{{v}}".repeat(20) }).as_object().cloned();
+    let content = Compiled::of([&bell]).unwrap();
     let mut asked = request(&["ada", "bob"]);
     let large = "x".repeat(VALUE_BYTES_MAX);
     asked.variables = BTreeMap::from([("bob".to_owned(), values(&[("v", &large)]))]);
     let sendable = template(Vec::new(), Vec::new());
-    let refused = settle(&NewSend::check(asked).unwrap(), &sendable, Some(&card)).unwrap_err();
+    let refused = settle(&NewSend::check(asked).unwrap(), &sendable, &content).unwrap_err();
     assert_eq!(refused.reason(), Reason::InvalidVariables);
     assert_eq!(fields(&refused), ["variables.bob"]);
     assert!(refused.dev_message().contains(&OUTPUT_BYTES_MAX.to_string()));

@@ -5,11 +5,12 @@
 use crate::model::card;
 use crate::model::channel::{ChannelType, JsonObject};
 use crate::model::document::check::{Findings, Look, Path};
+use crate::model::document::recheck::Rechecks;
 use crate::model::document::token::{Declared, Typed};
 use crate::model::document::url::Target;
 use crate::model::document::{Pattern, Rule, Shape, may, must, pattern};
-use crate::model::render::json_bytes;
-use crate::model::variable::{self, VariableDefinition};
+use crate::model::render::{Card, Exceeded, Fault, json_bytes};
+use crate::model::variable::{self, VariableDefinition, VariableValues};
 use crate::model::{Error, Reason, Result, Violation};
 
 use super::{Content, DataType, TemplateChannel};
@@ -91,6 +92,73 @@ pub fn check_fit(content: &Content) -> Result<()> {
     findings.into_result()
 }
 
+/// The content of one version, ready to be rendered for each of its channel types.
+#[derive(Clone, Debug, Default)]
+pub struct Compiled(Vec<(ChannelType, Card)>);
+
+impl Compiled {
+    /// Compiles all content.
+    ///
+    /// # Errors
+    /// A cap that some of it passes.
+    pub fn of<'c>(channels: impl IntoIterator<Item = &'c TemplateChannel>) -> std::result::Result<Self, Exceeded> {
+        let compiled = channels
+            .into_iter()
+            .map(|channel| Ok((channel.channel_type, compile(channel)?)));
+        compiled.collect::<std::result::Result<_, _>>().map(Self)
+    }
+
+    /// The content for a channel type.
+    #[must_use]
+    pub fn get(&self, channel_type: ChannelType) -> Option<&Card> {
+        let found = self.0.iter().find(|(other, _)| *other == channel_type);
+        found.map(|(_, card)| card)
+    }
+
+    /// The content of the feed.
+    #[must_use]
+    pub fn in_app(&self) -> Option<&Card> {
+        self.get(ChannelType::InApp)
+    }
+
+    /// Everything that values break, each thing once.
+    #[must_use]
+    pub fn faults(&self, values: &VariableValues) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for fault in self.0.iter().flat_map(|(_, card)| card.faults(values)) {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+        faults
+    }
+
+    /// An estimate of the memory that it takes, in bytes, for caches.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.0
+            .iter()
+            .fold(0, |sum, (_, card)| sum.saturating_add(card.weight()))
+    }
+}
+
+/// Compiles the content of a channel, with what its table knows about its places.
+///
+/// # Errors
+/// A cap that the content passes.
+pub fn compile<C>(channel: &TemplateChannel<C>) -> std::result::Result<Card, Exceeded> {
+    let document = Value::Object(channel.content.clone().unwrap_or_default());
+    match (channel.data_type, channel.channel_type) {
+        (DataType::DataTemplate | DataType::Unknown(_), _) | (_, ChannelType::Unknown(_)) => Card::compile(&document),
+        (DataType::UiTemplate, ChannelType::InApp) => Card::compile_checked(&document, card::rechecks, &[]),
+        (DataType::UiTemplate, other) => Card::compile_checked(
+            &document,
+            |document| Rechecks::of(table(other), document),
+            &["html", "mjml"],
+        ),
+    }
+}
+
 /// Names everything that is wrong with the documents of channels. What has the data type `data_template` is the app's own, and
 /// what is of a type that a later build knows is that build's.
 pub fn check_channels<C>(
@@ -144,17 +212,8 @@ fn check_message(
     declared: Option<&Declared<'_>>,
     findings: &mut Findings,
 ) {
-    let rule = match channel_type {
-        ChannelType::Push => &PUSH,
-        ChannelType::Email => &EMAIL,
-        ChannelType::InApp
-        | ChannelType::Sms
-        | ChannelType::Whatsapp
-        | ChannelType::Custom
-        | ChannelType::Unknown(_) => &MESSAGE,
-    };
     let document = Value::Object(content.clone());
-    Look::at_source(declared, findings).check(rule, &document, &Path::root(path));
+    Look::at_source(declared, findings).check(table(channel_type), &document, &Path::root(path));
     match channel_type {
         ChannelType::Push => check_push(content, &document, path, findings),
         ChannelType::Email if content.contains_key("html") && content.contains_key("mjml") => {
@@ -167,6 +226,18 @@ fn check_message(
         | ChannelType::Whatsapp
         | ChannelType::Custom
         | ChannelType::Unknown(_) => {}
+    }
+}
+
+fn table(channel_type: ChannelType) -> &'static Rule {
+    match channel_type {
+        ChannelType::Push => &PUSH,
+        ChannelType::Email => &EMAIL,
+        ChannelType::InApp
+        | ChannelType::Sms
+        | ChannelType::Whatsapp
+        | ChannelType::Custom
+        | ChannelType::Unknown(_) => &MESSAGE,
     }
 }
 
