@@ -10,6 +10,7 @@ use crate::model::page::{Page, PageRequest};
 use crate::model::user::{ActingUser, Uid};
 use crate::model::{Error, Reason, Result, Timestamp, Violation};
 use crate::store::feed::{self as store, Expired};
+use crate::store::{category, user as users};
 
 /// How often a count sweeps at most before it subtracts what is left.
 const SWEEPS_MAX: usize = 2;
@@ -144,7 +145,7 @@ async fn whose(service: &Service, acting: &Acting, receiver: Option<Uid>) -> Res
     let Some(uid) = receiver else {
         return Ok(Whose::Everyone);
     };
-    let found = store::find_live_user(service.store.read(), app, &uid).await?;
+    let found = users::find_live_user(service.store.read(), app, &uid).await?;
     // A user who does not exist has an empty feed, as has one whose id nobody ever had.
     Ok(Whose::One(found.unwrap_or_else(|| UserId::new(acting.now)), uid))
 }
@@ -152,7 +153,7 @@ async fn whose(service: &Service, acting: &Acting, receiver: Option<Uid>) -> Res
 /// The category that is meant by a name, else by an id: a name may look like an id. An id is enough, because what was sent
 /// in a category that is gone still counts.
 async fn find_category(service: &Service, app: AppId, named: &str) -> Result<Option<CategoryId>> {
-    let by_name = store::find_category_id(service.store.read(), app, named).await?;
+    let by_name = category::find_category_id(service.store.read(), app, named).await?;
     Ok(by_name.or_else(|| named.parse().ok()))
 }
 
@@ -203,7 +204,7 @@ async fn one(service: &Service, app: AppId, item: StoredItem, whose: &Whose) -> 
 async fn render(service: &Service, app: AppId, items: Vec<StoredItem>, whose: &Whose) -> Result<Vec<FeedItem>> {
     let uids = match whose {
         Whose::One(user, uid) => BTreeMap::from([(*user, uid.clone())]),
-        Whose::Everyone => store::find_uids(service.store.read(), app, items.iter().map(|item| item.user)).await?,
+        Whose::Everyone => users::find_uids(service.store.read(), app, items.iter().map(|item| item.user)).await?,
     };
     let named = items.into_iter().map(|item| {
         let uid = uids.get(&item.user).cloned();

@@ -56,6 +56,19 @@ pub async fn insert_category(db: &impl ConnectionTrait, app: AppId, category: &C
     Ok(insert.exec_without_returning(db).await? == 1)
 }
 
+/// The category with a name.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_category_id(db: &impl ConnectionTrait, app: AppId, name: &str) -> Result<Option<CategoryId>> {
+    let id = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::AppId.eq(app))
+        .filter(Column::Name.eq(name));
+    Ok(id.into_tuple().one(db).await?)
+}
+
 /// The category with an id.
 ///
 /// # Errors

@@ -293,6 +293,40 @@ pub async fn find_user_id(db: &impl ConnectionTrait, app: AppId, uid: &Uid) -> R
     Ok(row.map(|row| row.id))
 }
 
+/// The user that a uid names, unless they are deleted.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_live_user(db: &impl ConnectionTrait, app: AppId, uid: &Uid) -> Result<Option<UserId>> {
+    let id = user::Entity::find()
+        .select_only()
+        .column(user::Column::Id)
+        .filter(user::Column::AppId.eq(app))
+        .filter(user::Column::Uid.eq(uid.as_str()))
+        .filter(user::Column::DeletedAt.is_null());
+    Ok(id.into_tuple().one(db).await?)
+}
+
+/// The uids behind the users of some items.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_uids(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    users: impl IntoIterator<Item = UserId>,
+) -> Result<BTreeMap<UserId, Uid>> {
+    let rows: Vec<(UserId, String)> = user::Entity::find()
+        .select_only()
+        .columns([user::Column::Id, user::Column::Uid])
+        .filter(user::Column::AppId.eq(app))
+        .filter(user::Column::Id.is_in(users))
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(rows.into_iter().map(|(id, uid)| (id, Uid::stored(uid))).collect())
+}
+
 /// Users that are not deleted.
 ///
 /// # Errors
