@@ -20,6 +20,8 @@ pub use source::{Faults, Sources};
 
 use source::Values;
 
+const DAY_SECONDS: u64 = 24 * 60 * 60;
+
 /// A text that never prints itself.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -63,6 +65,8 @@ pub struct Config {
     pub auto_create_users: bool,
     /// How many channels of each type an app may have.
     pub channel_limits: ChannelLimits,
+    /// How long feed items and what is recorded of sends are kept.
+    pub retention: Duration,
     /// The log.
     pub log: Log,
 }
@@ -239,6 +243,7 @@ impl Config {
             },
             auto_create_users: values.text("auto_create_users") == "true",
             channel_limits: values.parsed("channel_types").unwrap_or_default(),
+            retention: Duration::from_secs(values.integer::<u64>("retention_days").saturating_mul(DAY_SECONDS)),
             log: Log {
                 filter: values.text("log"),
                 format: if values.text("log_format") == "json" {

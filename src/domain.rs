@@ -10,11 +10,13 @@ pub mod idempotency;
 pub mod identity;
 pub mod notification;
 mod page;
+pub mod retention;
 pub mod template;
 pub mod user;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -30,6 +32,9 @@ use card::Cards;
 
 pub use crate::store::{Once, SecretKey, StoreSettings, Written};
 
+/// How long things are kept unless a setting says otherwise: 90 days.
+const RETENTION: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
 /// What the service is opened with.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -39,6 +44,8 @@ pub struct Settings {
     pub auto_create_users: bool,
     /// How many channels of each type an app may have.
     pub channel_limits: ChannelLimits,
+    /// How long feed items and what is recorded of sends are kept.
+    pub retention: Duration,
     /// Where the installation stands, told in events.
     pub region: String,
     /// Where the time comes from.
@@ -53,6 +60,7 @@ impl Settings {
             store,
             auto_create_users: true,
             channel_limits: ChannelLimits::default(),
+            retention: RETENTION,
             region: "us".to_owned(),
             clock: Clock::default(),
         }
@@ -121,6 +129,15 @@ impl Service {
         T: Serialize + DeserializeOwned + Send + 'static,
     {
         self.store.write_once(acting.once.clone(), work).await
+    }
+
+    /// What an earlier equal call answered, for decisions that take more than one transaction. Those that take one need
+    /// not ask.
+    async fn answered<T: DeserializeOwned>(&self, acting: &Acting) -> Result<Option<T>> {
+        match &acting.once {
+            Some(once) => self.store.find_answer(once).await,
+            None => Ok(None),
+        }
     }
 }
 

@@ -31,6 +31,7 @@ mod open;
 pub mod page;
 mod postgres;
 mod reader;
+pub mod retention;
 pub mod secret;
 mod sqlite;
 pub mod template;

@@ -155,6 +155,28 @@ impl<'m> Build<'m> {
         Ok(())
     }
 
+    /// An index of some rows. Queries must spell the predicate as here, with literals, or lose the index.
+    pub(crate) async fn index_where(
+        &self,
+        name: &'static str,
+        table: &'static str,
+        columns: &[&'static str],
+        predicate: &'static str,
+    ) -> Result<(), DbErr> {
+        let sql = format!(
+            "CREATE INDEX {name} ON {table} ({}) WHERE {predicate}",
+            columns.join(", ")
+        );
+        self.manager.get_connection().execute_unprepared(&sql).await?;
+        Ok(())
+    }
+
+    /// A further column of a table. It has to be nullable: builds that do not know it go on writing rows.
+    pub(crate) async fn add(&self, table: &'static str, column: ColumnDef) -> Result<(), DbErr> {
+        let table = Table::alter().table(table).add_column(column).take();
+        self.manager.alter_table(table).await
+    }
+
     pub(crate) async fn index(
         &self,
         name: &'static str,

@@ -241,6 +241,12 @@ pub static SETTINGS: &[Setting] = &[
         "Channel types that apps may use beyond `in_app` without limit and one `push`. A type without a number has no limit, 0 takes it away; channels that exist stay",
     ),
     plain(
+        "retention_days",
+        number("days", 1, 3_650),
+        "90",
+        "How long feed items, notifications and deliveries are kept after they were sent; then they are removed for good",
+    ),
+    plain(
         "deadline_max_seconds",
         number("seconds", 1, 600),
         "30",

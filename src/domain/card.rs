@@ -8,7 +8,7 @@ use moka::sync::Cache;
 use serde_json::Value;
 
 use crate::model::channel::JsonObject;
-use crate::model::feed::{FeedItem, StoredItem};
+use crate::model::feed::{FeedItem, Shown, StoredItem};
 use crate::model::id::{AppId, TemplateId, TemplateVersionId};
 use crate::model::template::Sendable;
 use crate::model::template::content::Compiled;
@@ -73,7 +73,13 @@ impl Cards {
     ///
     /// # Errors
     /// Those of the database; internal, when an item was sent with a version that cannot be rendered.
-    pub(super) async fn render(&self, db: &Reader, app: AppId, items: Vec<(StoredItem, Uid)>) -> Result<Vec<FeedItem>> {
+    pub(super) async fn render(
+        &self,
+        db: &Reader,
+        app: AppId,
+        items: Vec<(StoredItem, Uid)>,
+        part: Shown,
+    ) -> Result<Vec<FeedItem>> {
         let versions: BTreeSet<_> = items.iter().map(|(item, _)| item.version_id).collect();
         let versions = self.find(db, app, versions).await?;
         let rendered = items.into_iter().map(|(item, receiver)| {
@@ -84,7 +90,10 @@ impl Cards {
                 receiver,
                 template_id: version.template_id,
                 template_version: version.number,
-                content: shown(&version.content, &item.variables)?,
+                content: match part {
+                    Shown::Content => Some(shown(&version.content, &item.variables)?),
+                    Shown::Template => None,
+                },
                 stored: item,
             })
         });

@@ -1,16 +1,24 @@
-//! The feed: what a user sees, how much of it is unread, and marking it read. Content is rendered when it is read, from the
-//! immutable version that it was sent with. It never puts anything into a feed: a page does.
+//! The feed: what a user sees and how much of it is unread. Content is rendered when it is read, from the immutable
+//! version that it was sent with. It never puts anything into a feed: a page does. Marking is in `mark`, and what happens
+//! to items without anybody asking in `sweep`.
+
+mod mark;
+pub(in crate::domain) mod sweep;
+
+pub use mark::{Deleted, Delivered, delete, deliver_many, engage, mark_all_read, mark_delivered, mark_read};
+pub use sweep::sweep_expired;
 
 use std::collections::BTreeMap;
 
-use super::{Acting, Service, Written, user};
-use crate::model::feed::{FeedItem, FeedSort, ReadState, StoredItem};
-use crate::model::id::{AppId, CategoryId, FeedItemId, UserId};
-use crate::model::page::{Page, PageRequest};
+use super::{Acting, Service, user};
+use crate::model::feed::{FeedFilter, FeedItem, FeedSort, Shown, StoredItem};
+use crate::model::id::{AppId, CategoryId, ChannelId, FeedItemId, UserId};
+use crate::model::page::{Page, PageRequest, Start, Total};
+use crate::model::slug::Reference;
 use crate::model::user::{ActingUser, Uid};
 use crate::model::{Error, Reason, Result, Timestamp, Violation};
-use crate::store::feed::{self as store, Expired};
-use crate::store::{category, user as users};
+use crate::store::feed::{self as store, Expired, ItemFilter};
+use crate::store::{category, channel, user as users};
 
 /// How often a count sweeps at most before it subtracts what is left.
 const SWEEPS_MAX: usize = 2;
@@ -32,40 +40,90 @@ impl Whose {
     }
 }
 
-/// Lists feed items that are neither expired nor deleted: those of the user acted for, else those of `receiver`, else
-/// those of the whole app. A receiver who does not exist has none.
+/// Lists feed items: those of the user acted for, else those of the filter's receiver, else those of the whole app. A
+/// receiver, a category or a channel that does not exist has none.
 ///
 /// # Errors
-/// User not found, when the user acted for is missing.
+/// User not found, when the user acted for is missing; invalid, when deleted items are asked for on behalf of a user.
 pub async fn list(
     service: &Service,
     acting: &Acting,
-    receiver: Option<Uid>,
-    read_state: ReadState,
+    filter: &FeedFilter,
     page: &PageRequest<FeedSort>,
+    shown: Shown,
 ) -> Result<Page<FeedItem>> {
     let app = acting.app()?;
-    let whose = whose(service, acting, receiver).await?;
-    let items = store::visible_items(app, whose.user(), read_state, acting.now);
-    let found = store::list_items(service.store.read(), items, page).await?;
+    if filter.with_deleted && acting.on_behalf_of.is_some() {
+        let rule = "must not be true when the call acts for a user";
+        return Err(Error::invalid(vec![
+            Violation::new("includeDeleted", rule).received(true),
+        ]));
+    }
+    let whose = whose(service, acting, filter.receiver.clone()).await?;
+    let Some(filter) = resolve(service, app, &whose, filter, acting.now).await? else {
+        return Ok(Page {
+            rows: Vec::new(),
+            next: None,
+            previous: None,
+            total: matches!(page.start, Start::Page(_)).then_some(Total { rows: 0, exact: true }),
+        });
+    };
+    let found = store::list_items(service.store.read(), app, &filter, page).await?;
     Ok(Page {
-        rows: render(service, app, found.rows, &whose).await?,
+        rows: render(service, app, found.rows, &whose, shown).await?,
         next: found.next,
         previous: found.previous,
         total: found.total,
     })
 }
 
+/// The filter with its names resolved; `None` when one of them means nothing.
+async fn resolve(
+    service: &Service,
+    app: AppId,
+    whose: &Whose,
+    filter: &FeedFilter,
+    now: Timestamp,
+) -> Result<Option<ItemFilter>> {
+    let category = match &filter.category {
+        Some(named) => match find_category(service, app, named).await? {
+            Some(category) => Some(category),
+            None => return Ok(None),
+        },
+        None => None,
+    };
+    let channel = match &filter.channel {
+        Some(named) => match find_channel(service, app, named).await? {
+            Some(channel) => Some(channel),
+            None => return Ok(None),
+        },
+        None => None,
+    };
+    Ok(Some(ItemFilter {
+        user: whose.user(),
+        read_state: filter.read_state,
+        sent_from: filter.sent_from,
+        sent_to: filter.sent_to,
+        tags: filter.tags.clone(),
+        tag_match: filter.tag_match,
+        category,
+        channel,
+        with_deleted: filter.with_deleted,
+        with_expired: filter.with_expired,
+        now,
+    }))
+}
+
 /// One feed item, expired or not. That of another user than the one acted for is not found.
 ///
 /// # Errors
 /// Feed item not found; user not found, when the user acted for is missing.
-pub async fn get(service: &Service, acting: &Acting, id: FeedItemId) -> Result<FeedItem> {
+pub async fn get(service: &Service, acting: &Acting, id: FeedItemId, shown: Shown) -> Result<FeedItem> {
     let app = acting.app()?;
     let whose = whose(service, acting, None).await?;
     let found = store::find_item(service.store.read(), app, whose.user(), id).await?;
     let item = found.ok_or_else(|| no_such_item(id))?;
-    one(service, app, item, &whose).await
+    one(service, app, item, &whose, shown).await
 }
 
 /// Counts the unread items in the feed of the user acted for, else in that of `receiver`: all, or those of a category that
@@ -99,39 +157,6 @@ pub async fn unread_count(
     settled_count(service, app, user, category, acting.now).await
 }
 
-/// Marks an item of the user acted for as read. Doing it again changes nothing and tells when it was first read.
-///
-/// # Errors
-/// Feed item not found; user not found.
-pub async fn mark_read(service: &Service, acting: &Acting, id: FeedItemId) -> Result<Written<FeedItem>> {
-    let (app, now) = (acting.app()?, acting.now);
-    let whose = whose(service, acting, None).await?;
-    let Whose::One(user, _) = whose else {
-        return Err(no_such_item(id));
-    };
-    let written = service
-        .write(acting, move |tx| {
-            Box::pin(async move {
-                // The head first: who holds it is alone with the feed, so what is read next stays true.
-                let head = store::find_head_locked(tx, app, user).await?;
-                let item = store::find_item(tx, app, Some(user), id).await?;
-                let (Some(head), Some(item)) = (head, item) else {
-                    return Err(no_such_item(id));
-                };
-                let Some(read) = item.read(now) else {
-                    return Ok(item);
-                };
-                store::record_read(tx, app, &item, &read, head).await?;
-                Ok(read)
-            })
-        })
-        .await?;
-    Ok(Written {
-        value: one(service, app, written.value, &whose).await?,
-        replayed: written.replayed,
-    })
-}
-
 async fn whose(service: &Service, acting: &Acting, receiver: Option<Uid>) -> Result<Whose> {
     let app = acting.app()?;
     if let Some(uid) = &acting.on_behalf_of {
@@ -157,6 +182,12 @@ async fn find_category(service: &Service, app: AppId, named: &str) -> Result<Opt
     Ok(by_name.or_else(|| named.parse().ok()))
 }
 
+/// The channel that is meant by an id or a slug.
+async fn find_channel(service: &Service, app: AppId, named: &Reference<ChannelId>) -> Result<Option<ChannelId>> {
+    let found = channel::find_channel(service.store.read(), app, named).await?;
+    Ok(found.map(|channel| channel.id))
+}
+
 /// The count, after what has expired was swept where there was too much of it to subtract at no cost. What a few rounds
 /// leave, or a database that cannot be written to, is subtracted all the same.
 async fn settled_count(
@@ -171,7 +202,7 @@ async fn settled_count(
         if let Some(count) = unread.settled() {
             return Ok(count);
         }
-        if let Err(fault) = sweep_expired(service, app, user, now).await {
+        if let Err(fault) = sweep::sweep_expired_of(service, app, user, now).await {
             tracing::warn!(app.id = %app, cause = %fault, "expired feed items cannot be swept");
             break;
         }
@@ -180,28 +211,19 @@ async fn settled_count(
     Ok(unread.exact())
 }
 
-/// Takes up to [`EXPIRED_MAX`](crate::model::feed::EXPIRED_MAX) expired items of a user out of the count.
-async fn sweep_expired(service: &Service, app: AppId, user: UserId, now: Timestamp) -> Result<()> {
-    service
-        .store
-        .write(move |tx| {
-            Box::pin(async move {
-                let Some(head) = store::find_head_locked(tx, app, user).await? else {
-                    return Ok(());
-                };
-                store::sweep_expired(tx, app, user, head, now).await
-            })
-        })
-        .await
-}
-
-async fn one(service: &Service, app: AppId, item: StoredItem, whose: &Whose) -> Result<FeedItem> {
+async fn one(service: &Service, app: AppId, item: StoredItem, whose: &Whose, shown: Shown) -> Result<FeedItem> {
     let id = item.id;
-    let rendered = render(service, app, vec![item], whose).await?;
+    let rendered = render(service, app, vec![item], whose, shown).await?;
     rendered.into_iter().next().ok_or_else(|| no_such_item(id))
 }
 
-async fn render(service: &Service, app: AppId, items: Vec<StoredItem>, whose: &Whose) -> Result<Vec<FeedItem>> {
+async fn render(
+    service: &Service,
+    app: AppId,
+    items: Vec<StoredItem>,
+    whose: &Whose,
+    shown: Shown,
+) -> Result<Vec<FeedItem>> {
     let uids = match whose {
         Whose::One(user, uid) => BTreeMap::from([(*user, uid.clone())]),
         Whose::Everyone => users::find_uids(service.store.read(), app, items.iter().map(|item| item.user)).await?,
@@ -212,7 +234,7 @@ async fn render(service: &Service, app: AppId, items: Vec<StoredItem>, whose: &W
         Ok((item, uid))
     });
     let named = named.collect::<Result<Vec<_>>>()?;
-    service.cards.render(service.store.read(), app, named).await
+    service.cards.render(service.store.read(), app, named, shown).await
 }
 
 fn no_such_item(id: FeedItemId) -> Error {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::delivery::{Counts, Reached};
-use crate::model::feed::{StoredItem, expires_at};
+use crate::model::feed::{ItemState, StoredItem, expires_at};
 use crate::model::id::{AppId, DeliveryId, UserId};
 use crate::model::notification::{Copied, PlannedRecipient};
 use crate::model::template::TemplateChannel;
@@ -84,12 +84,10 @@ fn items(work: &Work<'_>, in_app: &TemplateChannel, new: &BTreeSet<DeliveryId>) 
                     tags: work.copied.tags.clone(),
                     data_type: in_app.data_type,
                     variables: recipient.values.clone(),
-                    counted: true,
                     sent_at: work.now,
-                    delivered_at: None,
-                    read_at: None,
                     expires_at: expires_at(work.now, in_app.message_retention_hours),
-                    created_at: work.now,
+                    state: ItemState::SENT,
+                    engagements: Vec::new(),
                 });
             }
         }

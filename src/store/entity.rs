@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod feed_head;
 pub mod feed_head_category;
 pub mod feed_item;
+pub mod feed_item_engagement;
 pub mod idempotency_key;
 pub mod notification;
 pub mod notification_recipient;

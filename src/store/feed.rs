@@ -8,10 +8,17 @@ mod change;
 mod count;
 mod head;
 mod item;
+mod sweep;
+mod unread;
 mod version;
 
-pub use change::{record_read, sweep_expired};
+pub use change::{ItemLine, find_line, find_lines, insert_engagement, record_changes};
 pub use count::{Expired, Unread, count_unread, unread_statement};
-pub use head::{advance_categories, advance_heads, find_head_locked};
-pub use item::{find_item, insert_items, list_items, visible_items};
+pub use head::{advance_categories, advance_heads, lock_head, lock_heads};
+pub use item::{ItemFilter, find_item, insert_items, list_items, matching_items};
+pub use sweep::{
+    Candidate, close_feed, delete_items, expired_items, find_expired, find_expired_of, find_items_of, find_sent_before,
+    find_unpurged_user, items_sent_before,
+};
+pub use unread::{UnreadWalk, find_last_seq, find_unread};
 pub use version::{SentVersion, find_versions};

@@ -126,9 +126,26 @@ impl Store {
         Ok(Written { value, replayed: false })
     }
 
+    /// The answer of an earlier equal call, if there was one. It takes nothing, so of two equal calls at once neither
+    /// finds any.
+    ///
+    /// # Errors
+    /// [`Reason::Conflict`] when the key was used for another request.
+    pub async fn find_answer<T: DeserializeOwned>(&self, once: &Once) -> Result<Option<T>> {
+        let row = Entity::find()
+            .filter(once.at_key())
+            .filter(Column::ExpiresAt.gt(once.now));
+        let row = row.one(self.read()).await?;
+        row.map(|row| self.answer_of(row, once)).transpose()
+    }
+
     async fn replay<T: DeserializeOwned>(&self, tx: &Tx, once: &Once) -> Result<T> {
         let row: Option<Model> = Entity::find().filter(once.at_key()).one(tx).await?;
         let row = row.ok_or_else(|| Error::internal("an idempotency key is taken and cannot be read"))?;
+        self.answer_of(row, once)
+    }
+
+    fn answer_of<T: DeserializeOwned>(&self, row: Model, once: &Once) -> Result<T> {
         if row.hash != once.hash {
             return Err(Error::new(
                 Reason::Conflict,

@@ -471,6 +471,7 @@ fn row_of(app: AppId, user: &User) -> Result<user::Model> {
         created_at: user.created_at,
         updated_at: user.updated_at,
         version: user.version.number(),
+        purged_at: None,
     })
 }
 

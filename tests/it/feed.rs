@@ -1,8 +1,14 @@
-//! The feed: what a user sees of it, what is unread, and what reading does. That its counts and states agree with a simple
-//! model whatever happens is in `feed/random.rs`; how it stays fast in `feed/fast.rs`.
+//! The feed: what a user sees of it, what is unread, and what reading does. Filters are in `feed/filter.rs`, all marks in
+//! `feed/mark.rs`. That counts and states agree with a simple model whatever happens is in `feed/random.rs`, that they hold
+//! while everything happens at once in `feed/race.rs`, what the sweep does in `feed/retention.rs`, and how all of it stays
+//! fast in `feed/fast.rs`.
 
 mod fast;
+mod filter;
+mod mark;
+mod race;
 mod random;
+mod retention;
 
 use std::time::Duration;
 

@@ -49,6 +49,7 @@ async fn furnish(world: &World, shop: &Tenant) -> Entities {
         ("template_id", template["id"].clone()),
         ("notification_id", sent["notificationId"].clone()),
         ("feed_item_id", feed[0]["id"].clone()),
+        ("ids", json!([feed[0]["id"]])),
         ("receivers", json!(["ada"])),
         // Somebody of this uid is in every app of these tests, so this names no entity of one of them.
         ("receiver", json!("bob")),

@@ -390,7 +390,7 @@ async fn whoever_stops_a_send_is_answered_after_it_on_postgres() {
         move |tx| {
             let (held, release) = (Arc::clone(&held), Arc::clone(&release));
             Box::pin(async move {
-                feed::find_head_locked(tx, ada.app_id, ada.id).await?;
+                feed::lock_head(tx, ada.app_id, ada.id).await?;
                 held.notify_one();
                 release.notified().await;
                 Ok::<_, Error>(Timestamp::MAX)

@@ -28,6 +28,7 @@ pub struct Model {
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     pub version: i64,
+    pub purged_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

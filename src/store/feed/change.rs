@@ -1,89 +1,200 @@
-//! Changes of items: each gets the next number of its feed, and the head moves with it. The caller holds the head's lock.
+//! Changes of items: each gets the next number of its feed, and the head moves with it. Which changes there are is the
+//! model's; the caller holds the locks of the heads.
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, Set, Statement};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, Select, Set};
 
-use super::head::{move_category, move_head};
-use crate::model::feed::{EXPIRED_MAX, StoredItem};
-use crate::model::id::{AppId, CategoryId, UserId};
+use super::head::{Moves, move_heads};
+use crate::model::feed::{Engagement, ItemState};
+use crate::model::id::{AppId, CategoryId, FeedItemId, UserId};
 use crate::model::{Error, Result, Timestamp};
-use crate::store::entity::feed_item;
+use crate::store::bulk::Rows;
+use crate::store::entity::{feed_item, feed_item_engagement as engagement};
 
-/// Writes down that an unread item was read. The head is locked by the caller and stands at `head`; `before` was read
-/// since.
-///
-/// # Errors
-/// Those of the database.
-pub async fn record_read(
-    db: &impl ConnectionTrait,
-    app: AppId,
-    before: &StoredItem,
-    read: &StoredItem,
-    head: i64,
-) -> Result<()> {
-    let seq = head.saturating_add(1);
-    let change = feed_item::ActiveModel {
-        read_at: Set(read.read_at),
-        delivered_at: Set(read.delivered_at),
-        counted: Set(read.counted),
-        change_seq: Set(seq),
-        ..Default::default()
-    };
-    feed_item::Entity::update_many()
-        .set(change)
-        .filter(feed_item::Column::AppId.eq(app))
-        .filter(feed_item::Column::Id.eq(read.id))
-        .exec(db)
-        .await?;
-    let gone = i32::from(before.counted && !read.counted);
-    move_head(db, app, read.user, seq, gone).await?;
-    match read.category_id.filter(|_| read.filterable) {
-        Some(category) => move_category(db, app, read.user, category, gone).await,
-        None => Ok(()),
+/// A feed item as far as its feed's numbers depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ItemLine {
+    /// Its id.
+    pub id: FeedItemId,
+    /// Whose feed it is in.
+    pub user: UserId,
+    /// The category whose count has it, if one has.
+    pub category: Option<CategoryId>,
+    /// When it leaves the feed.
+    pub expires_at: Option<Timestamp>,
+    /// What became of it since it was sent.
+    pub state: ItemState,
+}
+
+#[derive(FromQueryResult)]
+struct Line {
+    id: FeedItemId,
+    user_id: UserId,
+    category_id: Option<CategoryId>,
+    filterable: bool,
+    expires_at: Option<Timestamp>,
+    counted: bool,
+    delivered_at: Option<Timestamp>,
+    read_at: Option<Timestamp>,
+    interacted_at: Option<Timestamp>,
+    deleted_at: Option<Timestamp>,
+}
+
+impl From<Line> for ItemLine {
+    fn from(line: Line) -> Self {
+        Self {
+            id: line.id,
+            user: line.user_id,
+            category: line.category_id.filter(|_| line.filterable),
+            expires_at: line.expires_at,
+            state: ItemState {
+                counted: line.counted,
+                delivered_at: line.delivered_at,
+                read_at: line.read_at,
+                interacted_at: line.interacted_at,
+                deleted_at: line.deleted_at,
+            },
+        }
     }
 }
 
-/// Takes up to [`EXPIRED_MAX`] expired items of a user out of the count, and gives each the next number of the feed. The
-/// head is locked by the caller and stands at `head`.
+/// Those of some items that are there and not deleted, of one user or of any.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn sweep_expired(
+pub async fn find_lines(
     db: &impl ConnectionTrait,
     app: AppId,
-    user: UserId,
-    head: i64,
-    now: Timestamp,
+    of: Option<UserId>,
+    ids: &[FeedItemId],
+) -> Result<Vec<ItemLine>> {
+    let mut items = of_app(app).filter(feed_item::Column::Id.is_in(ids.iter().copied()));
+    if let Some(user) = of {
+        items = items.filter(feed_item::Column::UserId.eq(user));
+    }
+    slim(items.filter(feed_item::Column::DeletedAt.is_null())).all(db).await
+}
+
+/// An item of any state, deleted ones too; of one user or of any.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_line(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    of: Option<UserId>,
+    id: FeedItemId,
+) -> Result<Option<ItemLine>> {
+    let mut items = of_app(app).filter(feed_item::Column::Id.eq(id));
+    if let Some(user) = of {
+        items = items.filter(feed_item::Column::UserId.eq(user));
+    }
+    Ok(slim(items).all(db).await?.pop())
+}
+
+fn of_app(app: AppId) -> Select<feed_item::Entity> {
+    feed_item::Entity::find().filter(feed_item::Column::AppId.eq(app))
+}
+
+/// The lines of some items.
+pub(super) fn slim(items: Select<feed_item::Entity>) -> Lines {
+    use feed_item::Column;
+    let columns = [
+        Column::Id,
+        Column::UserId,
+        Column::CategoryId,
+        Column::Filterable,
+        Column::ExpiresAt,
+        Column::Counted,
+        Column::DeliveredAt,
+        Column::ReadAt,
+        Column::InteractedAt,
+        Column::DeletedAt,
+    ];
+    Lines(items.select_only().columns(columns))
+}
+
+pub(super) struct Lines(Select<feed_item::Entity>);
+
+impl Lines {
+    pub(super) async fn all(self, db: &impl ConnectionTrait) -> Result<Vec<ItemLine>> {
+        let lines = self.0.into_model::<Line>().all(db).await?;
+        Ok(lines.into_iter().map(Into::into).collect())
+    }
+}
+
+/// Writes down what became of some items of some feeds, whose heads are locked and stand where `heads` says, which then
+/// says where they stand after it. The changes of one feed are numbered in the order in which they are given.
+///
+/// # Errors
+/// Those of the database.
+pub async fn record_changes(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    heads: &mut BTreeMap<UserId, i64>,
+    changes: &[(ItemLine, ItemState)],
 ) -> Result<()> {
-    #[derive(FromQueryResult)]
-    struct Swept {
-        category_id: Option<CategoryId>,
-        filterable: bool,
+    if changes.is_empty() {
+        return Ok(());
     }
+    let mut moves = Moves::default();
+    let mut seqs = Vec::with_capacity(changes.len());
+    for (item, after) in changes {
+        let head = heads
+            .get_mut(&item.user)
+            .ok_or_else(|| Error::internal("a feed item changes without its head"))?;
+        *head = head.saturating_add(1);
+        seqs.push(*head);
+        moves.change(item.user);
+        if item.state.counted && !after.counted {
+            moves.uncount(item.user, item.category);
+        }
+    }
+    let after = || changes.iter().map(|(_, after)| after);
+    let rows = Rows::new(db)
+        .column("id", changes.iter().map(|(item, _)| item.id))
+        .column("change_seq", seqs)
+        .column("counted", after().map(|state| state.counted))
+        .column("delivered_at", after().map(|state| state.delivered_at))
+        .column("read_at", after().map(|state| state.read_at))
+        .column("interacted_at", after().map(|state| state.interacted_at))
+        .column("deleted_at", after().map(|state| state.deleted_at));
     let sql = format!(
-        "WITH gone AS (SELECT id, ROW_NUMBER() OVER (ORDER BY expires_at, id) AS place FROM feed_items \
-         WHERE app_id = $1 AND user_id = $2 AND counted AND expires_at IS NOT NULL AND expires_at <= $3 \
-         ORDER BY expires_at, id LIMIT {EXPIRED_MAX}) \
-         UPDATE feed_items SET counted = FALSE, change_seq = $4 + gone.place FROM gone WHERE feed_items.id = gone.id \
-         RETURNING category_id, filterable"
+        "UPDATE feed_items SET change_seq = r.change_seq, counted = r.counted, delivered_at = r.delivered_at, \
+         read_at = r.read_at, interacted_at = r.interacted_at, deleted_at = r.deleted_at \
+         FROM {} WHERE feed_items.app_id = {} AND feed_items.id = r.id",
+        rows.table("r")?,
+        rows.parameter(0),
     );
-    let values: [sea_orm::Value; 4] = [app.into(), user.into(), now.into(), head.into()];
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
-    let swept = Swept::find_by_statement(statement).all(db).await?;
-    let gone = i32::try_from(swept.len()).map_err(Error::internal)?;
-    move_head(db, app, user, head.saturating_add(gone.into()), gone).await?;
-    let mut categories: BTreeMap<CategoryId, i32> = BTreeMap::new();
-    for category in swept
-        .iter()
-        .filter(|item| item.filterable)
-        .filter_map(|item| item.category_id)
-    {
-        let gone = categories.entry(category).or_default();
-        *gone = gone.saturating_add(1);
-    }
-    for (category, gone) in categories {
-        move_category(db, app, user, category, gone).await?;
-    }
-    Ok(())
+    db.execute_raw(rows.statement(sql, [app.into()])?).await?;
+    move_heads(db, app, &moves).await
+}
+
+/// Writes down what a user did with an item, unless the topic is there already; tells whether it was new.
+///
+/// # Errors
+/// Those of the database.
+pub async fn insert_engagement(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    item: FeedItemId,
+    engaged: &Engagement,
+) -> Result<bool> {
+    use engagement::Column;
+    let row = engagement::ActiveModel {
+        app_id: Set(app),
+        feed_item_id: Set(item),
+        topic: Set(engaged.topic.to_string()),
+        engaged_at: Set(engaged.engaged_at),
+    };
+    let key = OnConflict::columns([Column::AppId, Column::FeedItemId, Column::Topic])
+        .do_nothing()
+        .to_owned();
+    let new = engagement::Entity::insert(row)
+        .on_conflict(key)
+        .exec_without_returning(db)
+        .await?;
+    Ok(new > 0)
 }

@@ -3,30 +3,47 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sea_orm::sea_query::{Expr, ExprTrait as _};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ConnectionTrait, DatabaseBackend};
 
 use crate::model::Result;
 use crate::model::id::{AppId, CategoryId, UserId};
 use crate::store::bulk::Rows;
-use crate::store::entity::{feed_head, feed_head_category as head_category};
+
+/// The last numbers of some users' feeds, whose rows stay locked until the transaction ends. A user without items has
+/// none. They are locked in the order of the users, as every send locks them, so that nobody waits in a circle.
+///
+/// # Errors
+/// Those of the database.
+pub async fn lock_heads(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    users: &BTreeSet<UserId>,
+) -> Result<BTreeMap<UserId, i64>> {
+    let rows = Rows::new(db).column("user_id", users.iter().copied());
+    let lock = match db.get_database_backend() {
+        DatabaseBackend::Postgres => " FOR UPDATE OF feed_heads",
+        _ => "",
+    };
+    let sql = format!(
+        "SELECT feed_heads.user_id AS user_id, feed_heads.seq AS seq FROM feed_heads WHERE feed_heads.app_id = {} \
+         AND feed_heads.user_id IN (SELECT r.user_id FROM {}) ORDER BY feed_heads.user_id{lock}",
+        rows.parameter(0),
+        rows.table("r")?,
+    );
+    let heads = db.query_all_raw(rows.statement(sql, [app.into()])?).await?;
+    let seqs = heads
+        .iter()
+        .map(|head| Ok((head.try_get("", "user_id")?, head.try_get("", "seq")?)));
+    seqs.collect()
+}
 
 /// The last number of a user's feed, whose row stays locked until the transaction ends. There is none before the first
 /// item.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn find_head_locked(db: &impl ConnectionTrait, app: AppId, user: UserId) -> Result<Option<i64>> {
-    let seq = feed_head::Entity::find()
-        .select_only()
-        .column(feed_head::Column::Seq)
-        .filter(feed_head::Column::AppId.eq(app))
-        .filter(feed_head::Column::UserId.eq(user))
-        .lock_exclusive()
-        .into_tuple()
-        .one(db)
-        .await?;
-    Ok(seq)
+pub async fn lock_head(db: &impl ConnectionTrait, app: AppId, user: UserId) -> Result<Option<i64>> {
+    Ok(lock_heads(db, app, &BTreeSet::from([user])).await?.remove(&user))
 }
 
 /// Moves the heads of some users' feeds on by one unread item each, in the order of the users, and gives the number that
@@ -76,36 +93,77 @@ pub async fn advance_categories(
     Ok(())
 }
 
-pub(super) async fn move_head(db: &impl ConnectionTrait, app: AppId, user: UserId, seq: i64, gone: i32) -> Result<()> {
-    feed_head::Entity::update_many()
-        .col_expr(feed_head::Column::Seq, Expr::value(seq))
-        .col_expr(
-            feed_head::Column::Unread,
-            Expr::col(feed_head::Column::Unread).sub(gone),
-        )
-        .filter(feed_head::Column::AppId.eq(app))
-        .filter(feed_head::Column::UserId.eq(user))
-        .exec(db)
-        .await?;
-    Ok(())
+/// How the heads of some feeds move.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    heads: BTreeMap<UserId, HeadMove>,
+    categories: BTreeMap<(UserId, CategoryId), i32>,
 }
 
-pub(super) async fn move_category(
-    db: &impl ConnectionTrait,
-    app: AppId,
-    user: UserId,
-    category: CategoryId,
+#[derive(Clone, Copy, Debug, Default)]
+struct HeadMove {
+    changes: i64,
     gone: i32,
-) -> Result<()> {
-    head_category::Entity::update_many()
-        .col_expr(
-            head_category::Column::Unread,
-            Expr::col(head_category::Column::Unread).sub(gone),
-        )
-        .filter(head_category::Column::AppId.eq(app))
-        .filter(head_category::Column::UserId.eq(user))
-        .filter(head_category::Column::CategoryId.eq(category))
-        .exec(db)
-        .await?;
+    purged_seq: i64,
+}
+
+impl Moves {
+    /// One more change in a feed.
+    pub(super) fn change(&mut self, user: UserId) {
+        let head = self.heads.entry(user).or_default();
+        head.changes = head.changes.saturating_add(1);
+    }
+
+    /// One unread item less in a feed, and in one of its categories.
+    pub(super) fn uncount(&mut self, user: UserId, category: Option<CategoryId>) {
+        let head = self.heads.entry(user).or_default();
+        head.gone = head.gone.saturating_add(1);
+        if let Some(category) = category {
+            let gone = self.categories.entry((user, category)).or_default();
+            *gone = gone.saturating_add(1);
+        }
+    }
+
+    /// A change that nobody can be told any more.
+    pub(super) fn purge(&mut self, user: UserId, change_seq: i64) {
+        let head = self.heads.entry(user).or_default();
+        head.purged_seq = head.purged_seq.max(change_seq);
+    }
+}
+
+/// Moves heads, which are locked by the caller.
+///
+/// # Errors
+/// Those of the database.
+pub(super) async fn move_heads(db: &impl ConnectionTrait, app: AppId, moves: &Moves) -> Result<()> {
+    let heads = || moves.heads.values();
+    let rows = Rows::new(db)
+        .column("user_id", moves.heads.keys().copied())
+        .column("changes", heads().map(|head| head.changes))
+        .column("gone", heads().map(|head| head.gone))
+        .column("purged_seq", heads().map(|head| head.purged_seq));
+    let sql = format!(
+        "UPDATE feed_heads SET seq = feed_heads.seq + r.changes, unread = feed_heads.unread - r.gone, \
+         purged_seq = CASE WHEN r.purged_seq > feed_heads.purged_seq THEN r.purged_seq ELSE feed_heads.purged_seq END \
+         FROM {} WHERE feed_heads.app_id = {} AND feed_heads.user_id = r.user_id",
+        rows.table("r")?,
+        rows.parameter(0),
+    );
+    db.execute_raw(rows.statement(sql, [app.into()])?).await?;
+    if moves.categories.is_empty() {
+        return Ok(());
+    }
+    let rows = Rows::new(db)
+        .column("user_id", moves.categories.keys().map(|(user, _)| *user))
+        .column("category_id", moves.categories.keys().map(|(_, category)| *category))
+        .column("gone", moves.categories.values().copied());
+    let sql = format!(
+        "UPDATE feed_head_categories SET unread = feed_head_categories.unread - r.gone \
+         FROM {} WHERE feed_head_categories.app_id = {} AND feed_head_categories.user_id = r.user_id \
+         AND feed_head_categories.category_id = r.category_id",
+        rows.table("r")?,
+        rows.parameter(0),
+    );
+    db.execute_raw(rows.statement(sql, [app.into()])?).await?;
     Ok(())
 }

@@ -1,45 +1,91 @@
-//! The items of feeds: which ones a feed shows, and how a row reads. It never changes an item that is there.
+//! The items of feeds: which ones a list holds, and how a row reads. It never changes an item that is there.
 
 use std::collections::BTreeMap;
 
-use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, Select};
+use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, Func, Query};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, QueryFilter, QueryOrder, Select};
 
-use crate::model::feed::{FeedSort, ReadState, StoredItem};
-use crate::model::id::{AppId, FeedItemId, UserId};
+use crate::model::feed::{Engagement, FeedSort, ItemState, ReadState, StoredItem, Topic};
+use crate::model::id::{AppId, CategoryId, ChannelId, FeedItemId, UserId};
 use crate::model::name::Name;
 use crate::model::page::{Page, PageRequest};
 use crate::model::template::DataType;
+use crate::model::user::TagMatch;
 use crate::model::{Error, Result, Timestamp};
 use crate::store::bulk;
-use crate::store::entity::{feed_item, user};
+use crate::store::entity::{feed_item, feed_item_engagement as engagement, user};
 use crate::store::list::{SortBy, list};
 use crate::store::value::Json;
 
-/// The items that a feed shows: neither expired nor deleted, those of one user or of all that are not deleted.
+/// Which items a list holds, with every name resolved.
+#[derive(Clone, Debug)]
+pub struct ItemFilter {
+    /// Of one user, or of all that are not deleted.
+    pub user: Option<UserId>,
+    /// By whether they were read.
+    pub read_state: ReadState,
+    /// Sent then or later.
+    pub sent_from: Option<Timestamp>,
+    /// Sent then or earlier.
+    pub sent_to: Option<Timestamp>,
+    /// With these tags; empty: whatever the tags.
+    pub tags: Vec<String>,
+    /// How several tags match.
+    pub tag_match: TagMatch,
+    /// Of this category, where filters by category find the item.
+    pub category: Option<CategoryId>,
+    /// Through this channel.
+    pub channel: Option<ChannelId>,
+    /// Also those that were deleted.
+    pub with_deleted: bool,
+    /// Also those that have expired.
+    pub with_expired: bool,
+    /// By what has expired.
+    pub now: Timestamp,
+}
+
+/// The items that pass a filter.
+///
+/// The unread items of one feed have an index of their own, which holds what the head counts; the filter says it in the
+/// words of that index, without a bind, or the databases could not know. Items that have expired and were not swept are
+/// counted, and left out by their instant like elsewhere.
 #[must_use]
-pub fn visible_items(
-    app: AppId,
-    of: Option<UserId>,
-    read_state: ReadState,
-    now: Timestamp,
-) -> Select<feed_item::Entity> {
-    let unexpired = feed_item::Column::ExpiresAt
-        .is_null()
-        .or(feed_item::Column::ExpiresAt.gt(now));
-    let items = feed_item::Entity::find()
-        .filter(feed_item::Column::AppId.eq(app))
-        .filter(feed_item::Column::DeletedAt.is_null())
-        .filter(unexpired);
-    let items = match of {
-        Some(user) => items.filter(feed_item::Column::UserId.eq(user)),
-        None => items.filter(of_live_user()),
+pub fn matching_items(backend: DatabaseBackend, app: AppId, filter: &ItemFilter) -> Select<feed_item::Entity> {
+    use feed_item::Column;
+    let mut all = Condition::all().add(Column::AppId.eq(app));
+    all = match filter.user {
+        Some(user) => all.add(Column::UserId.eq(user)),
+        None => all.add(of_whole_app()).add(of_live_user()),
     };
-    match read_state {
-        ReadState::Read => items.filter(feed_item::Column::ReadAt.is_not_null()),
-        ReadState::Unread => items.filter(feed_item::Column::ReadAt.is_null()),
-        ReadState::All => items,
+    let unseen = filter.with_deleted || filter.with_expired;
+    all = match filter.read_state {
+        ReadState::Read => all.add(Column::ReadAt.is_not_null()),
+        ReadState::Unread if unseen => all.add(Column::ReadAt.is_null()),
+        ReadState::Unread => all.add(Expr::col((feed_item::Entity, Column::Counted))),
+        ReadState::All => all,
+    };
+    if !filter.with_deleted {
+        all = all.add(Column::DeletedAt.is_null());
     }
+    if !filter.with_expired {
+        all = all.add(Column::ExpiresAt.is_null().or(Column::ExpiresAt.gt(filter.now)));
+    }
+    all = all
+        .add_option(filter.sent_from.map(|from| Column::SentAt.gte(from)))
+        .add_option(filter.sent_to.map(|to| Column::SentAt.lte(to)))
+        .add_option(filter.channel.map(|channel| Column::ChannelId.eq(channel)));
+    if let Some(category) = filter.category {
+        all = all
+            .add(Expr::col((feed_item::Entity, Column::Filterable)))
+            .add(Column::CategoryId.eq(category));
+    }
+    feed_item::Entity::find().filter(all.add_option(with_tags(backend, &filter.tags, filter.tag_match)))
+}
+
+/// What says that a query is about a whole app, and takes the index for that: it holds for every item. A literal, like all
+/// predicates of indexes, and on a column that nobody filters by, so that no filter implies it.
+pub(super) fn of_whole_app() -> Expr {
+    Expr::cust("\"feed_items\".\"created_at\" > 0")
 }
 
 fn of_live_user() -> Condition {
@@ -52,33 +98,54 @@ fn of_live_user() -> Condition {
     Condition::all().add(Expr::exists(live))
 }
 
+/// Looks into the documents of the items that pass all else. Tags have no index: each would be one more row per item and
+/// tag in every fan-out, for a filter that narrows a feed of some hundred items.
+fn with_tags(backend: DatabaseBackend, tags: &[String], tag_match: TagMatch) -> Option<Condition> {
+    let has = |wanted: &[String]| {
+        let tags = Expr::col((feed_item::Entity, feed_item::Column::Tags));
+        let elements = match backend {
+            DatabaseBackend::Postgres => Func::cust("json_array_elements_text").arg(tags.cast_as("json")),
+            _ => Func::cust("json_each").arg(tags),
+        };
+        let found = Query::select()
+            .expr(Expr::value(1))
+            .from_function(elements, "tag")
+            .and_where(Expr::col((Alias::new("tag"), Alias::new("value"))).is_in(wanted))
+            .to_owned();
+        Expr::exists(found)
+    };
+    match tag_match {
+        _ if tags.is_empty() => None,
+        TagMatch::Any => Some(Condition::all().add(has(tags))),
+        TagMatch::All => Some(tags.chunks(1).fold(Condition::all(), |all, tag| all.add(has(tag)))),
+    }
+}
+
 impl SortBy<feed_item::Entity> for FeedSort {
     const ID: feed_item::Column = feed_item::Column::Id;
 
+    /// An item is created by being sent, so both orders are one, and one index serves them.
     fn column(self) -> feed_item::Column {
         match self {
-            Self::SentAt => feed_item::Column::SentAt,
-            Self::CreatedAt => feed_item::Column::CreatedAt,
+            Self::SentAt | Self::CreatedAt => feed_item::Column::SentAt,
         }
     }
 }
 
-/// One page of items.
+/// One page of the items that pass a filter.
 ///
 /// # Errors
 /// Those of the database, and internal when a row holds what this build does not know.
 pub async fn list_items(
     db: &impl ConnectionTrait,
-    items: Select<feed_item::Entity>,
+    app: AppId,
+    filter: &ItemFilter,
     page: &PageRequest<FeedSort>,
 ) -> Result<Page<StoredItem>> {
-    let found = list(db, items, page).await?;
-    Ok(Page {
-        rows: found.rows.into_iter().map(item_of).collect::<Result<_>>()?,
-        next: found.next,
-        previous: found.previous,
-        total: found.total,
-    })
+    let items = matching_items(db.get_database_backend(), app, filter);
+    let mut page = list(db, items, page).await?.try_map(item_of)?;
+    add_engagements(db, app, &mut page.rows).await?;
+    Ok(page)
 }
 
 /// An item that is not deleted, expired or not; of one user, or of any that is not deleted.
@@ -99,7 +166,39 @@ pub async fn find_item(
         Some(user) => item.filter(feed_item::Column::UserId.eq(user)),
         None => item.filter(of_live_user()),
     };
-    item.one(db).await?.map(item_of).transpose()
+    let Some(row) = item.one(db).await? else {
+        return Ok(None);
+    };
+    let mut found = [item_of(row)?];
+    add_engagements(db, app, &mut found).await?;
+    let [item] = found;
+    Ok(Some(item))
+}
+
+/// Completes items with what their users did with them. Most items have nothing of it, and cost nothing here.
+async fn add_engagements(db: &impl ConnectionTrait, app: AppId, items: &mut [StoredItem]) -> Result<()> {
+    let engaged = items.iter().filter(|item| item.state.interacted_at.is_some());
+    let ids: Vec<FeedItemId> = engaged.map(|item| item.id).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let rows = engagement::Entity::find()
+        .filter(engagement::Column::AppId.eq(app))
+        .filter(engagement::Column::FeedItemId.is_in(ids))
+        .order_by_asc(engagement::Column::Topic)
+        .all(db)
+        .await?;
+    let mut of_item: BTreeMap<FeedItemId, Vec<Engagement>> = BTreeMap::new();
+    for row in rows {
+        of_item.entry(row.feed_item_id).or_default().push(Engagement {
+            topic: Topic::stored(row.topic),
+            engaged_at: row.engaged_at,
+        });
+    }
+    for item in items {
+        item.engagements = of_item.remove(&item.id).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Puts items into feeds, with the numbers that their heads gave.
@@ -143,14 +242,14 @@ fn row_of(app: AppId, item: &StoredItem, seq: i64) -> Result<feed_item::Model> {
         tags: Json::of(&item.tags)?,
         data_type: item.data_type.number(),
         variables: Json::of(&item.variables)?,
-        counted: item.counted,
+        counted: item.state.counted,
         sent_at: item.sent_at,
-        delivered_at: item.delivered_at,
-        read_at: item.read_at,
-        interacted_at: None,
+        delivered_at: item.state.delivered_at,
+        read_at: item.state.read_at,
+        interacted_at: item.state.interacted_at,
         expires_at: item.expires_at,
-        deleted_at: None,
-        created_at: item.created_at,
+        deleted_at: item.state.deleted_at,
+        created_at: item.sent_at,
     })
 }
 
@@ -169,11 +268,15 @@ fn item_of(row: feed_item::Model) -> Result<StoredItem> {
         tags: row.tags.read()?,
         data_type: DataType::of_number(row.data_type),
         variables: row.variables.read()?,
-        counted: row.counted,
         sent_at: row.sent_at,
-        delivered_at: row.delivered_at,
-        read_at: row.read_at,
         expires_at: row.expires_at,
-        created_at: row.created_at,
+        state: ItemState {
+            counted: row.counted,
+            delivered_at: row.delivered_at,
+            read_at: row.read_at,
+            interacted_at: row.interacted_at,
+            deleted_at: row.deleted_at,
+        },
+        engagements: Vec::new(),
     })
 }

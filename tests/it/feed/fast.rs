@@ -1,19 +1,25 @@
 //! What keeps the feed fast when it is large: the count comes from the head and a small index, and what has expired in
 //! numbers is swept once instead of being subtracted every time.
 
-use campanile::domain::{Acting, Service, Settings, feed};
-use campanile::model::feed::{EXPIRED_MAX, StoredItem};
+use campanile::domain::{Acting, Service, Settings, feed, notification};
+use campanile::model::feed::{EXPIRED_MAX, FeedFilter, FeedSort, ItemState, ReadState, Shown, StoredItem};
 use campanile::model::id::{
     ApiKeyId, AppId, CategoryId, ChannelId, FeedItemId, NotificationId, TemplateVersionId, UserId,
 };
+use campanile::model::page::{PageRequest, Start};
 use campanile::model::template::DataType;
+use campanile::model::user::TagMatch;
 use campanile::model::variable::VariableValues;
 use campanile::model::{Caller, Scope, Timestamp};
 use campanile::store::Store;
 use campanile::store::entity::{feed_head, feed_head_category, feed_item, user};
-use campanile::store::feed::{self as store, Expired};
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseBackend, EntityTrait, QueryFilter, Set, Statement};
+use campanile::store::feed::{self as store, Expired, ItemFilter};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseBackend, EntityTrait, IdenStatic, Iterable, Order, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait, Set, Statement,
+};
 
+use super::random;
 use crate::on_both;
 
 /// More than three sweeps' worth of items that expire, and some that do not.
@@ -39,17 +45,15 @@ fn item(user: UserId, category: CategoryId, expires_at: Option<Timestamp>) -> St
         tags: Vec::new(),
         data_type: DataType::UiTemplate,
         variables: VariableValues::new(),
-        counted: true,
         sent_at: at(0),
-        delivered_at: None,
-        read_at: None,
         expires_at,
-        created_at: at(0),
+        state: ItemState::SENT,
+        engagements: Vec::new(),
     }
 }
 
 /// Fills a user's feed to what many pages would have made of it.
-async fn fill(store: &Store, app: AppId, user: UserId, category: CategoryId) {
+async fn fill_expiring(store: &Store, app: AppId, user: UserId, category: CategoryId) {
     let expiring = std::iter::repeat_n(Some(at(1_000)), EXPIRING);
     let items: Vec<_> = expiring
         .chain(std::iter::repeat_n(None, LASTING))
@@ -84,33 +88,105 @@ async fn fill(store: &Store, app: AppId, user: UserId, category: CategoryId) {
         .unwrap();
 }
 
+/// Puts so many more items into the feed of every user who has one item, each copied from that, a millisecond apart and
+/// unread, as so many sends would. `changes` are columns with what they hold instead, in SQL, where `n` counts from 1.
+/// Says how many that makes for each user.
+pub(super) async fn fill_with(store: &Store, app: AppId, count: usize, changes: &[(&str, &str)]) -> usize {
+    let id = match store.read().get_database_backend() {
+        DatabaseBackend::Postgres => "gen_random_uuid()",
+        _ => "randomblob(16)",
+    };
+    let columns: Vec<String> = feed_item::Column::iter()
+        .map(|column| column.as_str().to_owned())
+        .collect();
+    let values = columns.iter().map(|column| {
+        let changed = changes
+            .iter()
+            .find(|(changed, _)| changed == column)
+            .map(|(_, to)| (*to).to_owned());
+        changed.unwrap_or_else(|| match column.as_str() {
+            "id" => id.to_owned(),
+            "seq" | "change_seq" => "h.seq + n".to_owned(),
+            "counted" => "TRUE".to_owned(),
+            "sent_at" | "created_at" => "i.sent_at + n".to_owned(),
+            other => format!("i.{other}"),
+        })
+    });
+    let values = values.collect::<Vec<_>>().join(", ");
+    let counted = if changes
+        .iter()
+        .any(|(column, to)| *column == "counted" && *to == "FALSE")
+    {
+        0
+    } else {
+        count
+    };
+    let of = format!(
+        "(SELECT user_id FROM feed_items WHERE app_id = $1 GROUP BY user_id HAVING COUNT(*) = {})",
+        count + 1
+    );
+    let statements = [
+        format!(
+            "WITH RECURSIVE series(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM series WHERE n < {count}) \
+             INSERT INTO feed_items ({}) SELECT {values} FROM feed_items i \
+             JOIN feed_heads h ON h.app_id = i.app_id AND h.user_id = i.user_id CROSS JOIN series WHERE i.app_id = $1 \
+             AND i.user_id IN (SELECT user_id FROM feed_items WHERE app_id = $1 GROUP BY user_id HAVING COUNT(*) = 1)",
+            columns.join(", ")
+        ),
+        format!(
+            "UPDATE feed_heads SET seq = seq + {count}, unread = unread + {counted} WHERE app_id = $1 AND user_id IN {of}"
+        ),
+        format!(
+            "UPDATE feed_head_categories SET unread = unread + {counted} WHERE app_id = $1 AND unread > 0 AND user_id IN {of}"
+        ),
+    ];
+    store
+        .write(move |tx| {
+            let statements = statements.clone();
+            Box::pin(async move {
+                for sql in statements {
+                    let backend = tx.get_database_backend();
+                    tx.execute_raw(Statement::from_sql_and_values(backend, sql, [app.into()]))
+                        .await?;
+                }
+                tx.execute_raw(Statement::from_string(tx.get_database_backend(), "ANALYZE"))
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
+    count
+}
+
 async fn head(store: &Store) -> feed_head::Model {
     feed_head::Entity::find().one(store.read()).await.unwrap().unwrap()
 }
 
 /// How the database would count before anything has expired, which is how it counts nearly always, in its own words.
 async fn plan(store: &Store, app: AppId, user: UserId, category: Option<CategoryId>, expired: Expired) -> String {
+    let backend = store.read().get_database_backend();
+    explain(
+        store,
+        store::unread_statement(backend, (app, user), category, at(0), expired),
+    )
+    .await
+}
+
+/// How the database would run a statement, in its own words.
+async fn explain(store: &Store, mut statement: Statement) -> String {
     let db = store.read();
-    let backend = db.get_database_backend();
-    let mut statement = store::unread_statement(backend, (app, user), category, at(0), expired);
-    let explain = match backend {
-        DatabaseBackend::Postgres => "EXPLAIN",
-        _ => "EXPLAIN QUERY PLAN",
+    let (explain, column) = match db.get_database_backend() {
+        DatabaseBackend::Postgres => ("EXPLAIN", "QUERY PLAN"),
+        _ => ("EXPLAIN QUERY PLAN", "detail"),
     };
     statement.sql = format!("{explain} {}", statement.sql);
     let rows = db.query_all_raw(statement).await.unwrap();
-    let line = |row: &sea_orm::QueryResult| {
-        let column = if backend == DatabaseBackend::Postgres {
-            "QUERY PLAN"
-        } else {
-            "detail"
-        };
-        row.try_get::<String>("", column).unwrap()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    let lines = rows.iter().map(|row| row.try_get::<String>("", column).unwrap());
+    lines.collect::<Vec<_>>().join("\n")
 }
 
-async fn run(store: &Store, statements: Vec<String>) {
+pub(super) async fn run(store: &Store, statements: Vec<String>) {
     store
         .write(move |tx| {
             let statements = statements.clone();
@@ -164,7 +240,7 @@ on_both! {
         assert_eq!(count(at(0), None).await, 0);
         let ada = user::Entity::find().one(store.read()).await.unwrap().unwrap().id;
         let category = CategoryId::new(at(0));
-        fill(&store, app, ada, category).await;
+        fill_expiring(&store, app, ada, category).await;
         store
             .write(|tx| Box::pin(async move {
                 tx.execute_raw(Statement::from_string(tx.get_database_backend(), "ANALYZE")).await?;
@@ -209,6 +285,79 @@ on_both! {
         // What is left is few enough to be subtracted, so nothing more is written.
         assert_eq!(count(at(1_001), None).await, LASTING);
         assert_eq!(head(&store).await, after);
+        service.close().await;
+    }
+
+    async fn lists_of_a_large_feed_are_read_from_an_index_in_its_order(db) {
+        let now = at(0);
+        let service = Service::open(Settings::new(db.settings())).await.unwrap();
+        let store = db.open().await;
+        let app = random::world(&service, now).await.app;
+        let acting = |user| random::acting(app, user, now);
+        notification::send(&service, &acting(None), random::send_request(0, &[0], "first")).await.unwrap();
+        // A hundred thousand that were read, and some that were not, older than all of them.
+        fill_with(&store, app, 100_000, &[("counted", "FALSE"), ("read_at", "i.sent_at + n"), ("delivered_at", "i.sent_at + n")]).await;
+        let ada = user::Entity::find().one(store.read()).await.unwrap().unwrap().id;
+        let all = ItemFilter {
+            user: Some(ada),
+            read_state: ReadState::All,
+            sent_from: None,
+            sent_to: None,
+            tags: Vec::new(),
+            tag_match: TagMatch::Any,
+            category: None,
+            channel: None,
+            with_deleted: false,
+            with_expired: false,
+            now,
+        };
+        let unread = ItemFilter { read_state: ReadState::Unread, ..all.clone() };
+        let since = ItemFilter { sent_from: Some(at(50_000)), ..all.clone() };
+        let of_app = ItemFilter { user: None, ..all.clone() };
+        let backend = store.read().get_database_backend();
+        for (filter, index) in [
+            (&all, "feed_items_list"),
+            (&since, "feed_items_list"),
+            (&unread, "feed_items_unread"),
+            (&of_app, "feed_items_app"),
+        ] {
+            for order in [Order::Asc, Order::Desc] {
+                let rows = store::matching_items(backend, app, filter)
+                    .order_by(feed_item::Column::SentAt, order.clone())
+                    .order_by(feed_item::Column::Id, order)
+                    .limit(21);
+                let plan = explain(&store, rows.build(backend)).await;
+                assert!(plan.contains(index), "{filter:?}\n{plan}");
+                for sorting in ["TEMP B-TREE", "Sort", "SCAN feed_items\n", "Seq Scan on feed_items"] {
+                    assert!(!plan.contains(sorting), "{filter:?}\n{plan}");
+                }
+            }
+        }
+        let page = PageRequest {
+            limit: 20,
+            sort: FeedSort::SentAt,
+            order: campanile::model::page::Order::Descending,
+            start: Start::First,
+            totals: false,
+        };
+        let filter = FeedFilter { read_state: ReadState::Unread, ..FeedFilter::default() };
+        let found = feed::list(&service, &acting(Some("ada")), &filter, &page, Shown::Content).await.unwrap();
+        assert_eq!((found.rows.len(), found.next), (1, None));
+        service.close().await;
+    }
+
+    async fn the_sweep_finds_its_work_by_indexes(db) {
+        let now = at(0);
+        let service = Service::open(Settings::new(db.settings())).await.unwrap();
+        let store = db.open().await;
+        let app = random::world(&service, now).await.app;
+        notification::send(&service, &random::acting(app, None, now), random::send_request(1, &[0, 1], "x")).await.unwrap();
+        fill_with(&store, app, 20_000, &[]).await;
+        let backend = store.read().get_database_backend();
+        let expired = explain(&store, store::expired_items(now).limit(200).build(backend)).await;
+        assert!(expired.contains("feed_items_expiry"), "{expired}");
+        let old = explain(&store, store::items_sent_before(app, now).limit(200).build(backend)).await;
+        assert!(old.contains("feed_items_app"), "{old}");
         service.close().await;
     }
 }

@@ -1,31 +1,35 @@
-//! Random sends, repeats, reads and passing hours against the simplest thing that could be right: a list per user. After
-//! every step all feeds and all unread counts, in all and by category, must be the list's.
+//! Random sends, repeats, marks, sweeps and passing time against the simplest thing that could be right: a list of items.
+//! After every step all feeds and all unread counts, in all and by category, must be the list's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use campanile::domain::{Acting, Service, Settings, app, category, channel, feed, notification, template};
 use campanile::model::app::NewApp;
 use campanile::model::category::NewCategory;
 use campanile::model::channel::{ChannelType, NewChannel};
-use campanile::model::feed::{FeedSort, ReadState};
+use campanile::model::feed::{FeedFilter, FeedItem, FeedSort, ReadState, Shown};
 use campanile::model::id::{ApiKeyId, AppId, FeedItemId};
 use campanile::model::notification::{SendRequest, Sent};
 use campanile::model::page::{Affix, Order, PageRequest, Start};
 use campanile::model::template::{DataType, NewTemplate, TemplateChannel, TemplateStatus};
 use campanile::model::variable::VariableValue;
-use campanile::model::{Caller, Reason, Scope, Timestamp};
+use campanile::model::{Caller, Reason, Result, Scope, Timestamp};
+use campanile::worker::{Turn, sweep};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
+use super::race;
 use crate::on_both;
 
 /// Random walks for each database, and the steps of each.
 const WALKS: usize = 6;
-const STEPS: usize = 30;
+const STEPS: usize = 40;
 
-const USERS: [&str; 4] = ["ada", "bob", "eve", "sue"];
+pub(super) const USERS: [&str; 4] = ["ada", "bob", "eve", "sue"];
 const HOUR: i64 = 3_600_000;
+/// How long the service keeps items unless it is told otherwise.
+const RETENTION: i64 = 90 * 24 * HOUR;
 
 /// Templates that differ in what the counts depend on: category, whether it can be filtered by, hours of retention.
 const TEMPLATES: [(Option<&str>, bool, u32); 4] = [
@@ -41,10 +45,27 @@ enum Step {
     Send { template: usize, users: Vec<usize> },
     /// Makes an earlier send again, with its idempotency key.
     Repeat(usize),
-    /// Reads one of all items ever sent, as a user whose item it may not be.
-    Read { item: usize, user: usize },
+    /// Marks one of all items ever sent, as a user whose item it may not be.
+    Mark { mark: Mark, item: usize, user: usize },
+    /// Marks some items as delivered, some of which may be another user's.
+    DeliverMany { items: Vec<usize>, user: usize },
+    /// Reads everything, or one category.
+    ReadAll {
+        category: Option<&'static str>,
+        user: usize,
+    },
+    /// Sweeps until there is nothing to sweep.
+    Sweep,
     /// Lets minutes pass.
     Wait(i64),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Mark {
+    Read,
+    Deliver,
+    Engage(u8),
+    Delete,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -52,8 +73,23 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..TEMPLATES.len(), users).prop_map(|(template, users)| Step::Send { template, users }),
         1 => any::<usize>().prop_map(Step::Repeat),
-        4 => (any::<usize>(), 0..USERS.len()).prop_map(|(item, user)| Step::Read { item, user }),
-        2 => (1_i64..90).prop_map(Step::Wait),
+        8 => (mark(), any::<usize>(), 0..USERS.len()).prop_map(|(mark, item, user)| Step::Mark { mark, item, user }),
+        1 => (prop::collection::vec(any::<usize>(), 1..6), 0..USERS.len())
+            .prop_map(|(items, user)| Step::DeliverMany { items, user }),
+        1 => (prop::sample::select(vec![None, Some("News"), Some("Offers"), Some("Nothing")]), 0..USERS.len())
+            .prop_map(|(category, user)| Step::ReadAll { category, user }),
+        1 => Just(Step::Sweep),
+        3 => (1_i64..90).prop_map(Step::Wait),
+        1 => (1_i64..60).prop_map(|days| Step::Wait(days * 24 * 60)),
+    ]
+}
+
+fn mark() -> impl Strategy<Value = Mark> {
+    prop_oneof![
+        3 => Just(Mark::Read),
+        2 => Just(Mark::Deliver),
+        2 => (0_u8..3).prop_map(Mark::Engage),
+        1 => Just(Mark::Delete),
     ]
 }
 
@@ -65,22 +101,45 @@ struct Item {
     template: usize,
     text: String,
     sent_at: Timestamp,
+    delivered_at: Option<Timestamp>,
     read_at: Option<Timestamp>,
+    topics: BTreeMap<String, Timestamp>,
+    deleted_at: Option<Timestamp>,
+    purged: bool,
 }
 
 impl Item {
     fn is_visible(&self, now: Timestamp) -> bool {
         let (_, _, hours) = TEMPLATES[self.template];
-        hours == 0 || now.millis() < self.sent_at.millis() + i64::from(hours) * HOUR
+        let expired = hours != 0 && now.millis() >= self.sent_at.millis() + i64::from(hours) * HOUR;
+        !expired && self.is_there()
+    }
+
+    fn is_there(&self) -> bool {
+        self.deleted_at.is_none() && !self.purged
+    }
+
+    fn is_of(&self, name: &str) -> bool {
+        let (category, filterable, _) = TEMPLATES[self.template];
+        filterable && category == Some(name)
+    }
+
+    fn deliver(&mut self, now: Timestamp) {
+        self.delivered_at = self.delivered_at.or(Some(now));
+    }
+
+    fn read(&mut self, now: Timestamp) {
+        self.read_at = self.read_at.or(Some(now));
+        self.deliver(now);
     }
 }
 
-struct World {
+pub(super) struct World {
     service: Service,
-    app: AppId,
+    pub(super) app: AppId,
     now: Timestamp,
     items: Vec<Item>,
-    sends: Vec<(SendRequest, Sent)>,
+    sends: Vec<(Timestamp, SendRequest, Sent)>,
 }
 
 impl World {
@@ -92,20 +151,20 @@ impl World {
         match step {
             Step::Send { template, users } => self.send(template, &users).await,
             Step::Repeat(which) if !self.sends.is_empty() => self.repeat(which % self.sends.len()).await,
-            Step::Read { item, user } if !self.items.is_empty() => self.read(item % self.items.len(), user).await,
-            Step::Repeat(_) | Step::Read { .. } => {}
+            Step::Mark { mark, item, user } if !self.items.is_empty() => {
+                self.mark(mark, item % self.items.len(), user).await;
+            }
+            Step::DeliverMany { items, user } if !self.items.is_empty() => self.deliver_many(&items, user).await,
+            Step::Repeat(_) | Step::Mark { .. } | Step::DeliverMany { .. } => {}
+            Step::ReadAll { category, user } => self.read_all(category, user).await,
+            Step::Sweep => self.sweep().await,
             Step::Wait(minutes) => self.now = later(self.now, minutes * 60_000),
         }
     }
 
     async fn send(&mut self, template: usize, users: &[usize]) {
         let text = format!("send {}", self.sends.len());
-        let request = SendRequest {
-            template: format!("template-{template}"),
-            receivers: users.iter().map(|user| USERS[*user].to_owned()).collect(),
-            defaults: [("text".to_owned(), VariableValue::Text(text.clone()))].into(),
-            ..SendRequest::default()
-        };
+        let request = send_request(template, users, &text);
         let acting = with_key(self.acting(None), self.sends.len());
         let sent = notification::send(&self.service, &acting, request.clone())
             .await
@@ -118,33 +177,111 @@ impl World {
                 template,
                 text: text.clone(),
                 sent_at: self.now,
+                delivered_at: None,
                 read_at: None,
+                topics: BTreeMap::new(),
+                deleted_at: None,
+                purged: false,
             });
         }
-        self.sends.push((request, sent.value));
+        self.sends.push((self.now, request, sent.value));
         // Items of one moment are ordered by their ids, and a moment is a millisecond.
         self.now = later(self.now, 1);
     }
 
     async fn repeat(&self, which: usize) {
-        let (request, first) = self.sends[which].clone();
+        let (sent_at, request, first) = self.sends[which].clone();
+        if self.now.millis() - sent_at.millis() >= 24 * HOUR {
+            // The key is free again, and this would be another send.
+            return;
+        }
         let acting = with_key(self.acting(None), which);
         let again = notification::send(&self.service, &acting, request).await.unwrap();
         assert!(again.replayed);
         assert_eq!(again.value, first);
     }
 
-    async fn read(&mut self, which: usize, user: usize) {
+    async fn mark(&mut self, mark: Mark, which: usize, user: usize) {
         let acting = self.acting(Some(USERS[user]));
+        let (service, now) = (&self.service, self.now);
         let item = &mut self.items[which];
-        let answer = feed::mark_read(&self.service, &acting, item.id).await;
-        if item.user != user {
+        let of_item = |answer: Result<campanile::domain::Written<FeedItem>>| answer.map(|written| Some(written.value));
+        let answer = match mark {
+            Mark::Read => of_item(feed::mark_read(service, &acting, item.id).await),
+            Mark::Deliver => of_item(feed::mark_delivered(service, &acting, item.id).await),
+            Mark::Engage(topic) => {
+                let topic = format!("t{topic}").parse().unwrap();
+                of_item(feed::engage(service, &acting, item.id, topic).await)
+            }
+            Mark::Delete => feed::delete(service, &acting, item.id).await.map(|written| {
+                assert_eq!(written.value.deleted_at, item.deleted_at.unwrap_or(now));
+                None
+            }),
+        };
+        let again = matches!(mark, Mark::Delete) && !item.purged;
+        if item.user != user || !(item.is_there() || again) {
             assert_eq!(answer.unwrap_err().reason(), Reason::FeedItemNotFound);
             return;
         }
-        item.read_at = item.read_at.or(Some(self.now));
-        let stored = answer.unwrap().value.stored;
-        assert_eq!((stored.read_at, stored.delivered_at), (item.read_at, item.read_at));
+        match mark {
+            Mark::Read => item.read(now),
+            Mark::Deliver => item.deliver(now),
+            Mark::Engage(topic) => {
+                item.topics.entry(format!("t{topic}")).or_insert(now);
+            }
+            Mark::Delete => item.deleted_at = item.deleted_at.or(Some(now)),
+        }
+        if let Some(answer) = answer.unwrap() {
+            let state = answer.stored.state;
+            assert_eq!((state.read_at, state.delivered_at), (item.read_at, item.delivered_at));
+            assert_eq!(state.interacted_at, item.topics.values().min().copied());
+            let topics = answer.stored.engagements.into_iter();
+            let topics: BTreeMap<_, _> = topics
+                .map(|engaged| (engaged.topic.to_string(), engaged.engaged_at))
+                .collect();
+            assert_eq!(topics, item.topics);
+        }
+    }
+
+    async fn deliver_many(&mut self, which: &[usize], user: usize) {
+        let which: BTreeSet<_> = which.iter().map(|item| item % self.items.len()).collect();
+        let ids = which.iter().map(|item| self.items[*item].id).collect();
+        let answer = feed::deliver_many(&self.service, &self.acting(Some(USERS[user])), ids).await;
+        let mut expected = BTreeMap::new();
+        let mut count = 0;
+        for item in which {
+            let item = &mut self.items[item];
+            if item.user == user && item.is_there() {
+                count += u32::from(item.delivered_at.is_none());
+                item.deliver(self.now);
+                expected.insert(item.id, item.delivered_at.unwrap());
+            }
+        }
+        let delivered = answer.unwrap().value;
+        assert_eq!((delivered.count, delivered.items), (count, expected));
+    }
+
+    async fn read_all(&mut self, category: Option<&str>, user: usize) {
+        let read = feed::mark_all_read(&self.service, &self.acting(Some(USERS[user])), category).await;
+        let mut expected = 0;
+        for item in self
+            .items
+            .iter_mut()
+            .filter(|item| item.user == user && item.is_visible(self.now))
+        {
+            if item.read_at.is_none() && category.is_none_or(|name| item.is_of(name)) {
+                item.read(self.now);
+                expected += 1;
+            }
+        }
+        assert_eq!(read.unwrap().value, expected);
+    }
+
+    async fn sweep(&mut self) {
+        while sweep::turn(&self.service, self.now).await == Turn::Again {}
+        for item in &mut self.items {
+            item.purged |= item.sent_at.millis() < self.now.millis() - RETENTION;
+        }
     }
 
     async fn check(&self) {
@@ -163,10 +300,7 @@ impl World {
             assert_eq!(unread.len(), expected.len(), "the unread feed of {uid}");
             assert_eq!(self.count(uid, None).await, expected.len(), "the count of {uid}");
             for name in ["News", "Offers", "Nothing"] {
-                let of_category = expected.iter().filter(|item| {
-                    let (category, filterable, _) = TEMPLATES[item.template];
-                    filterable && category == Some(name)
-                });
+                let of_category = expected.iter().filter(|item| item.is_of(name));
                 assert_eq!(
                     self.count(uid, Some(name)).await,
                     of_category.count(),
@@ -196,12 +330,15 @@ impl World {
         let mut rows = Vec::new();
         loop {
             let acting = self.acting(Some(uid));
-            let page = feed::list(&self.service, &acting, None, read_state, &request)
-                .await
-                .unwrap();
+            let filter = FeedFilter {
+                read_state,
+                ..FeedFilter::default()
+            };
+            let page = feed::list(&self.service, &acting, &filter, &request, Shown::Content);
+            let page = page.await.unwrap();
             rows.extend(page.rows.into_iter().map(|item| {
-                let text = item.content["body"][0]["content"].as_str().unwrap().to_owned();
-                (item.stored.id, text, item.stored.read_at)
+                let text = item.content.unwrap()["body"][0]["content"].as_str().unwrap().to_owned();
+                (item.stored.id, text, item.stored.state.read_at)
             }));
             match page.next {
                 Some(next) => request.start = Start::Cursor(Affix::Append, next),
@@ -211,7 +348,18 @@ impl World {
     }
 }
 
-fn acting(app: AppId, user: Option<&str>, now: Timestamp) -> Acting {
+/// A send of one of the templates to some of the users.
+pub(super) fn send_request(template: usize, users: &[usize], text: &str) -> SendRequest {
+    SendRequest {
+        template: format!("template-{template}"),
+        receivers: users.iter().map(|user| USERS[*user].to_owned()).collect(),
+        defaults: [("text".to_owned(), VariableValue::Text(text.to_owned()))].into(),
+        ..SendRequest::default()
+    }
+}
+
+/// The app, or one of its users.
+pub(super) fn acting(app: AppId, user: Option<&str>, now: Timestamp) -> Acting {
     let caller = Caller::App {
         app,
         key: ApiKeyId::new(now),
@@ -228,7 +376,8 @@ fn later(now: Timestamp, millis: i64) -> Timestamp {
     Timestamp::from_millis(now.millis() + millis).unwrap()
 }
 
-async fn world(service: &Service, now: Timestamp) -> World {
+/// An app with the templates.
+pub(super) async fn world(service: &Service, now: Timestamp) -> World {
     let name = NewApp {
         slug: None,
         name: "Shop".parse().unwrap(),
@@ -298,6 +447,7 @@ on_both! {
     async fn feeds_and_counts_are_those_of_a_simple_model(db) {
         let now = Timestamp::from_millis(1_800_000_000_000).unwrap();
         let service = Service::open(Settings::new(db.settings())).await.unwrap();
+        let store = db.open().await;
         // The same walks every time, so a failure stays one until it is mended.
         let mut runner = TestRunner::deterministic();
         for walk in 0..WALKS {
@@ -307,6 +457,7 @@ on_both! {
                 world.take(step).await;
                 world.check().await;
             }
+            race::check_invariants(&store, world.app).await;
             let sent: BTreeMap<_, _> = world.items.iter().map(|item| (item.id, item)).collect();
             assert_eq!(sent.len(), world.items.len(), "every item has an id of its own");
         }

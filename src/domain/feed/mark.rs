@@ -1,0 +1,304 @@
+//! Marks: what a user, or the app for them, does with feed items. Every mark is idempotent, and the first time counts. All
+//! of them lock the head of the feed before they look at an item; what is read behind it stays true.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Whose, find_category, no_such_item, one, whose};
+use crate::domain::{Acting, Service, Written};
+use crate::model::feed::{Engagement, FeedItem, ItemState, Shown, StoredItem, TOPICS_MAX, Topic};
+use crate::model::id::{AppId, FeedItemId, UserId};
+use crate::model::{Error, Reason, Result, Timestamp};
+use crate::store::Tx;
+use crate::store::feed::{self as store, ItemLine, UnreadWalk};
+
+/// How many items are marked in one transaction: few enough that nobody who waits for the writer notices.
+const BATCH_MAX: u64 = 250;
+
+/// An item that was deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// Its id.
+    pub id: FeedItemId,
+    /// When, first.
+    pub deleted_at: Timestamp,
+}
+
+/// What became of items that were marked as delivered together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    /// How many were marked now.
+    pub count: u32,
+    /// All that were found, with the instant of their delivery.
+    pub items: BTreeMap<FeedItemId, Timestamp>,
+}
+
+/// What a mark makes of an item.
+type Mark = fn(ItemState, Timestamp) -> ItemState;
+
+/// Marks an item of the user acted for as read, and so as delivered. Doing it again changes nothing and tells when it was
+/// first read.
+///
+/// # Errors
+/// Feed item not found; user not found.
+pub async fn mark_read(service: &Service, acting: &Acting, id: FeedItemId) -> Result<Written<FeedItem>> {
+    mark(service, acting, id, ItemState::read).await
+}
+
+/// Marks an item of the user acted for as delivered. Doing it again changes nothing.
+///
+/// # Errors
+/// Feed item not found; user not found.
+pub async fn mark_delivered(service: &Service, acting: &Acting, id: FeedItemId) -> Result<Written<FeedItem>> {
+    mark(service, acting, id, ItemState::delivered).await
+}
+
+/// Keeps what the user acted for did with an item, the first time of each topic.
+///
+/// # Errors
+/// Conflict, when the item has as many topics as it takes; feed item not found; user not found.
+pub async fn engage(service: &Service, acting: &Acting, id: FeedItemId, topic: Topic) -> Result<Written<FeedItem>> {
+    let (app, now) = (acting.app()?, acting.now);
+    let (whose, user) = own(service, acting).await?;
+    let written = service
+        .write(acting, move |tx| {
+            let topic = topic.clone();
+            Box::pin(async move {
+                let (head, mut item) = locked(tx, app, user, id).await?;
+                if item.engagements.iter().any(|engaged| engaged.topic == topic) {
+                    return Ok(item);
+                }
+                if item.engagements.len() >= TOPICS_MAX {
+                    let rule = format!("a feed item takes {TOPICS_MAX} topics, and feed item {id} has as many");
+                    return Err(Error::new(Reason::Conflict, rule).with("feedItemId", id));
+                }
+                let engaged = Engagement { topic, engaged_at: now };
+                store::insert_engagement(tx, app, id, &engaged).await?;
+                let line = line_of(&item);
+                item.state = item.state.interacted(now);
+                item.engagements.push(engaged);
+                item.engagements.sort_by(|one, other| one.topic.cmp(&other.topic));
+                store::record_changes(tx, app, &mut BTreeMap::from([(user, head)]), &[(line, item.state)]).await?;
+                Ok(item)
+            })
+        })
+        .await?;
+    shown(service, app, written, &whose).await
+}
+
+/// Takes an item out of its feed: that of the user acted for, else any. Doing it again changes nothing.
+///
+/// # Errors
+/// Feed item not found; user not found, when the user acted for is missing.
+pub async fn delete(service: &Service, acting: &Acting, id: FeedItemId) -> Result<Written<Deleted>> {
+    let (app, now) = (acting.app()?, acting.now);
+    let of = whose(service, acting, None).await?.user();
+    service
+        .write(acting, move |tx| {
+            Box::pin(async move {
+                // Whose it is never changes, so it may be read before the head is locked.
+                let found = store::find_line(tx, app, of, id)
+                    .await?
+                    .ok_or_else(|| no_such_item(id))?;
+                let user = found.user;
+                let head = store::lock_head(tx, app, user).await?.ok_or_else(|| no_such_item(id))?;
+                let line = store::find_line(tx, app, Some(user), id).await?;
+                let line = line.ok_or_else(|| no_such_item(id))?;
+                let after = line.state.deleted(now);
+                if after != line.state {
+                    store::record_changes(tx, app, &mut BTreeMap::from([(user, head)]), &[(line, after)]).await?;
+                }
+                let deleted_at = after.deleted_at.unwrap_or(now);
+                Ok(Deleted { id, deleted_at })
+            })
+        })
+        .await
+}
+
+/// Marks those of some items that are in the feed of the user acted for as delivered, in one step.
+///
+/// # Errors
+/// User not found.
+pub async fn deliver_many(service: &Service, acting: &Acting, ids: BTreeSet<FeedItemId>) -> Result<Written<Delivered>> {
+    let (app, now) = (acting.app()?, acting.now);
+    let (_, user) = own(service, acting).await?;
+    let ids = Arc::new(ids.into_iter().collect::<Vec<_>>());
+    service
+        .write(acting, move |tx| {
+            let ids = Arc::clone(&ids);
+            Box::pin(async move {
+                let found = change_many(tx, (app, user), &ids, ItemState::delivered, now).await?;
+                let count = found.iter().filter(|(item, after)| item.state != *after).count();
+                let items = found
+                    .iter()
+                    .map(|(item, after)| (item.id, after.delivered_at.unwrap_or(now)));
+                Ok(Delivered {
+                    count: u32::try_from(count).map_err(Error::internal)?,
+                    items: items.collect(),
+                })
+            })
+        })
+        .await
+}
+
+/// Marks the unread items of the user acted for as read, all or those of a category that is named by its name or id, and
+/// says how many.
+///
+/// It takes as many transactions as it needs: each holds the head of the feed for a few items only, so whoever sends to
+/// the user meanwhile waits no longer than for one. What arrives meanwhile is not marked. With an idempotency key the last
+/// of them holds the answer; a call that was cut off before is made again, and tells what was left.
+///
+/// # Errors
+/// User not found.
+pub async fn mark_all_read(service: &Service, acting: &Acting, category: Option<&str>) -> Result<Written<u32>> {
+    let (app, now) = (acting.app()?, acting.now);
+    let (_, user) = own(service, acting).await?;
+    if let Some(value) = service.answered(acting).await? {
+        return Ok(Written { value, replayed: true });
+    }
+    let mut walk = start(service, (app, user), category, now).await?;
+    let mut read: u32 = 0;
+    // It ends, because each round passes a full batch of the items that were there when it began.
+    loop {
+        let batch = match &walk {
+            Some(walk) => store::find_unread(service.store.read(), (app, user), walk, BATCH_MAX).await?,
+            None => Vec::new(),
+        };
+        let ids: Arc<Vec<_>> = Arc::new(batch.iter().map(|(_, id)| *id).collect());
+        if u64::try_from(ids.len()).is_ok_and(|full| full < BATCH_MAX) {
+            let before = read;
+            return service
+                .write(acting, move |tx| {
+                    let ids = Arc::clone(&ids);
+                    Box::pin(async move { Ok(before.saturating_add(read_many(tx, (app, user), &ids, now).await?)) })
+                })
+                .await;
+        }
+        let more = service.store.write(move |tx| {
+            let ids = Arc::clone(&ids);
+            Box::pin(async move { read_many(tx, (app, user), &ids, now).await })
+        });
+        read = read.saturating_add(more.await?);
+        walk = walk.map(|walk| UnreadWalk {
+            after: batch.last().copied(),
+            ..walk
+        });
+    }
+}
+
+/// Where marking all begins; `None` when the category does not exist.
+async fn start(
+    service: &Service,
+    (app, user): (AppId, UserId),
+    category: Option<&str>,
+    now: Timestamp,
+) -> Result<Option<UnreadWalk>> {
+    let category = match category {
+        Some(named) => match find_category(service, app, named).await? {
+            Some(category) => Some(category),
+            None => return Ok(None),
+        },
+        None => None,
+    };
+    Ok(Some(UnreadWalk {
+        category,
+        last_seq: store::find_last_seq(service.store.read(), app, user).await?,
+        after: None,
+        now,
+    }))
+}
+
+async fn read_many(tx: &Tx, of: (AppId, UserId), ids: &[FeedItemId], now: Timestamp) -> Result<u32> {
+    let items = change_many(
+        tx,
+        of,
+        ids,
+        |state, now| if state.counted { state.read(now) } else { state },
+        now,
+    )
+    .await?;
+    u32::try_from(items.iter().filter(|(item, after)| item.state != *after).count()).map_err(Error::internal)
+}
+
+/// Marks those of some items that are in a user's feed, and gives them all with what became of them.
+async fn change_many(
+    tx: &Tx,
+    (app, user): (AppId, UserId),
+    ids: &[FeedItemId],
+    mark: Mark,
+    now: Timestamp,
+) -> Result<Vec<(ItemLine, ItemState)>> {
+    let Some(head) = store::lock_head(tx, app, user).await? else {
+        return Ok(Vec::new());
+    };
+    let lines = store::find_lines(tx, app, Some(user), ids).await?;
+    let items: Vec<_> = lines.into_iter().map(|item| (item, mark(item.state, now))).collect();
+    let changed: Vec<_> = items
+        .iter()
+        .filter(|(item, after)| item.state != *after)
+        .copied()
+        .collect();
+    store::record_changes(tx, app, &mut BTreeMap::from([(user, head)]), &changed).await?;
+    Ok(items)
+}
+
+async fn mark(service: &Service, acting: &Acting, id: FeedItemId, mark: Mark) -> Result<Written<FeedItem>> {
+    let (app, now) = (acting.app()?, acting.now);
+    let (whose, user) = own(service, acting).await?;
+    let written = service
+        .write(acting, move |tx| {
+            Box::pin(async move {
+                let (head, mut item) = locked(tx, app, user, id).await?;
+                let line = line_of(&item);
+                item.state = mark(item.state, now);
+                if item.state != line.state {
+                    let mut heads = BTreeMap::from([(user, head)]);
+                    store::record_changes(tx, app, &mut heads, &[(line, item.state)]).await?;
+                }
+                Ok(item)
+            })
+        })
+        .await?;
+    shown(service, app, written, &whose).await
+}
+
+/// The user acted for. The layers in front have refused a call without one already; this is the second lock on the same
+/// door.
+async fn own(service: &Service, acting: &Acting) -> Result<(Whose, UserId)> {
+    let whose = whose(service, acting, None).await?;
+    match whose.user() {
+        Some(user) => Ok((whose, user)),
+        None => Err(Error::new(Reason::BadRequest, "this is for a user who is acted for")),
+    }
+}
+
+/// An item behind the lock of its feed's head, and where that stands.
+async fn locked(tx: &Tx, app: AppId, user: UserId, id: FeedItemId) -> Result<(i64, StoredItem)> {
+    let head = store::lock_head(tx, app, user).await?;
+    let item = store::find_item(tx, app, Some(user), id).await?;
+    head.zip(item).ok_or_else(|| no_such_item(id))
+}
+
+fn line_of(item: &StoredItem) -> ItemLine {
+    ItemLine {
+        id: item.id,
+        user: item.user,
+        category: item.category_id.filter(|_| item.filterable),
+        expires_at: item.expires_at,
+        state: item.state,
+    }
+}
+
+async fn shown(
+    service: &Service,
+    app: AppId,
+    written: Written<StoredItem>,
+    whose: &Whose,
+) -> Result<Written<FeedItem>> {
+    Ok(Written {
+        value: one(service, app, written.value, whose, Shown::Content).await?,
+        replayed: written.replayed,
+    })
+}

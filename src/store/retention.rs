@@ -1,0 +1,162 @@
+//! What retention removes beside feed items: notifications with their recipients, pages and deliveries. It decides nothing;
+//! whether something is old enough to go is said by the caller.
+
+use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::bulk::Rows;
+use super::entity::{app, delivery, feed_item, notification, notification_recipient as recipient, page};
+use super::tx::Tx;
+use crate::model::id::{AppId, DeliveryId, NotificationId};
+use crate::model::{Result, Timestamp};
+
+/// Apps with notifications that ended and were made before an instant.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_apps_with_old(db: &impl ConnectionTrait, before: Timestamp, limit: u64) -> Result<Vec<AppId>> {
+    use notification::{Column, Entity};
+    let old = Query::select()
+        .expr(Expr::value(1))
+        .from(Entity)
+        .and_where(Expr::col((Entity, Column::AppId)).equals((app::Entity, app::Column::Id)))
+        .and_where(Expr::col((Entity, Column::CreatedAt)).lt(before))
+        .and_where(Expr::col((Entity, Column::CompletedAt)).is_not_null())
+        .to_owned();
+    let apps = app::Entity::find()
+        .select_only()
+        .column(app::Column::Id)
+        .filter(Expr::exists(old));
+    Ok(apps.limit(limit).into_tuple().all(db).await?)
+}
+
+/// The oldest notifications of an app that ended and were made before an instant.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_old_notifications(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    before: Timestamp,
+    limit: u64,
+) -> Result<Vec<NotificationId>> {
+    use notification::{Column, Entity};
+    let old = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::AppId.eq(app))
+        .filter(Column::CreatedAt.lt(before))
+        .filter(Column::CompletedAt.is_not_null())
+        .order_by_asc(Column::CreatedAt)
+        .order_by_asc(Column::Id);
+    Ok(old.limit(limit).into_tuple().all(db).await?)
+}
+
+/// Deliveries of a notification that no feed item came of, or whose feed item is gone.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_free_deliveries(
+    db: &impl ConnectionTrait,
+    (app, notification): (AppId, NotificationId),
+    limit: u64,
+) -> Result<Vec<DeliveryId>> {
+    use delivery::{Column, Entity};
+    let free = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::AppId.eq(app))
+        .filter(Column::NotificationId.eq(notification))
+        .filter(Expr::exists(item_of_delivery()).not());
+    Ok(free.limit(limit).into_tuple().all(db).await?)
+}
+
+/// An item has the id of its delivery.
+fn item_of_delivery() -> sea_orm::sea_query::SelectStatement {
+    Query::select()
+        .expr(Expr::value(1))
+        .from(feed_item::Entity)
+        .and_where(
+            Expr::col((feed_item::Entity, feed_item::Column::Id)).equals((delivery::Entity, delivery::Column::Id)),
+        )
+        .to_owned()
+}
+
+/// Removes deliveries that are free, and what else a notification consists of once it has none left: up to `limit` rows
+/// of each kind, in the end the notification itself. Says how many rows.
+///
+/// # Errors
+/// Those of the database.
+pub async fn delete_notification(
+    tx: &Tx,
+    (app, notification): (AppId, NotificationId),
+    free: &[DeliveryId],
+    limit: u64,
+) -> Result<u64> {
+    // Never before anything was done: on a slow machine nothing ever would be.
+    let out_of_time = |removed: u64| removed > 0 && tx.is_out_of_time();
+    let mut removed: u64 = 0;
+    if !free.is_empty() {
+        let rows = Rows::new(tx).column("id", free.iter().copied());
+        let sql = format!(
+            "DELETE FROM deliveries WHERE app_id = {} AND id IN (SELECT r.id FROM {})",
+            rows.parameter(0),
+            rows.table("r")?
+        );
+        removed = tx
+            .execute_raw(rows.statement(sql, [app.into()])?)
+            .await?
+            .rows_affected();
+    }
+    let left = delivery::Entity::find()
+        .select_only()
+        .column(delivery::Column::Id)
+        .filter(delivery::Column::AppId.eq(app))
+        .filter(delivery::Column::NotificationId.eq(notification));
+    if out_of_time(removed) || left.into_tuple::<DeliveryId>().one(tx).await?.is_some() {
+        return Ok(removed);
+    }
+    for part in [recipients(app, notification, limit), pages(app, notification, limit)] {
+        let gone = tx.execute(&part).await?.rows_affected();
+        removed = removed.saturating_add(gone);
+        if gone >= limit || out_of_time(removed) {
+            return Ok(removed);
+        }
+    }
+    let gone = notification::Entity::delete_many()
+        .filter(notification::Column::AppId.eq(app))
+        .filter(notification::Column::Id.eq(notification))
+        .exec(tx)
+        .await?;
+    Ok(removed.saturating_add(gone.rows_affected))
+}
+
+fn recipients(app: AppId, of: NotificationId, limit: u64) -> sea_orm::sea_query::DeleteStatement {
+    use recipient::{Column, Entity};
+    let all = Condition::all()
+        .add(Column::AppId.eq(app))
+        .add(Column::NotificationId.eq(of));
+    let some = Query::select()
+        .column(Column::Seq)
+        .from(Entity)
+        .cond_where(all.clone())
+        .limit(limit)
+        .take();
+    let some = Expr::col((Entity, Column::Seq)).in_subquery(some);
+    Query::delete().from_table(Entity).cond_where(all.add(some)).take()
+}
+
+fn pages(app: AppId, of: NotificationId, limit: u64) -> sea_orm::sea_query::DeleteStatement {
+    use page::{Column, Entity};
+    let all = Condition::all()
+        .add(Column::AppId.eq(app))
+        .add(Column::NotificationId.eq(of));
+    let some = Query::select()
+        .column(Column::Number)
+        .from(Entity)
+        .cond_where(all.clone())
+        .limit(limit)
+        .take();
+    let some = Expr::col((Entity, Column::Number)).in_subquery(some);
+    Query::delete().from_table(Entity).cond_where(all.add(some)).take()
+}
