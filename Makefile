@@ -8,7 +8,7 @@ SHELL := bash
 TOOLS := .cache/tools
 CARGO_DENY_VERSION := 0.20.2
 
-.PHONY: help run test lint contract audit bench instructions memcheck
+.PHONY: help run test lint contract audit bench bench-feed instructions memcheck
 
 help:
 	@echo 'make run      build and start Campanile on SQLite with a demo app and a first notification'
@@ -16,6 +16,7 @@ help:
 	@echo 'make lint     formatting, clippy, and the contract against its rules and its baseline'
 	@echo 'make audit    licences, sources and duplicates of all dependencies'
 	@echo 'make bench    build for release and measure'
+	@echo 'make bench-feed    measure feeds on PostgreSQL, which takes about half an hour'
 	@echo 'make instructions  count what one call costs, which no load of the machine disturbs'
 	@echo 'make memcheck run the release build under valgrind'
 
@@ -41,6 +42,10 @@ bench:
 	cargo build --locked --release
 	node benches/start.mjs target/release/campanile
 	node benches/edge.mjs
+
+bench-feed:
+	cargo build --locked --release
+	node benches/feed.mjs target/release/campanile
 
 instructions:
 	node benches/instructions.mjs
