@@ -216,9 +216,12 @@ fn one_binding(service: &Service, rpc: &Rpc, binding: &Binding) -> String {
     if let BodyRule::Field(field) = &binding.body {
         hidden.push(field.name().to_owned());
     }
-    if rpc.updates().is_some() {
-        hidden.extend(["update_mask".to_owned(), "etag".to_owned()]);
-    }
+    let elsewhere = ["update_mask", "etag"].into_iter();
+    hidden.extend(
+        elsewhere
+            .filter(|name| input.get_field_by_name(name).is_some())
+            .map(str::to_owned),
+    );
     let variables: Vec<&str> = binding
         .template
         .variables

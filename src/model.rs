@@ -17,6 +17,7 @@ pub mod notification;
 pub mod page;
 pub mod render;
 pub mod slug;
+pub mod tag;
 pub mod template;
 pub mod time;
 pub mod user;

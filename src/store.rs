@@ -34,6 +34,7 @@ mod reader;
 pub mod retention;
 pub mod secret;
 mod sqlite;
+mod tag;
 pub mod template;
 mod tx;
 pub mod user;

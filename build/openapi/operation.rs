@@ -142,7 +142,7 @@ impl Operation<'_> {
     }
 
     fn is_conditional(&self) -> bool {
-        self.rpc.updates().is_some() && self.rpc.descriptor.input().get_field_by_name("etag").is_some()
+        self.rpc.descriptor.input().get_field_by_name("etag").is_some()
     }
 
     /// The fields that neither path, body nor a header gives; `trail` leads from the request to the message.
@@ -185,7 +185,7 @@ impl Operation<'_> {
     fn is_elsewhere(&self, path: &str, field: &FieldDescriptor) -> bool {
         let in_body = matches!(&self.binding.body, BodyRule::Field(body) if body == field);
         let in_path = self.variables().contains(&path);
-        let by_header = self.rpc.updates().is_some() && matches!(path, "update_mask" | "etag");
+        let by_header = matches!(path, "update_mask" | "etag");
         in_body || in_path || by_header
     }
 

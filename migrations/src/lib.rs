@@ -16,6 +16,7 @@ mod m0005_notifications;
 mod m0006_feed;
 mod m0007_idempotency;
 mod m0008_user_lists;
+mod m0009_template_archive;
 mod m0010_engagements;
 mod m0011_feed_lists;
 mod m0012_retention;
@@ -36,6 +37,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_feed::Migration),
             Box::new(m0007_idempotency::Migration),
             Box::new(m0008_user_lists::Migration),
+            Box::new(m0009_template_archive::Migration),
             Box::new(m0010_engagements::Migration),
             Box::new(m0011_feed_lists::Migration),
             Box::new(m0012_retention::Migration),

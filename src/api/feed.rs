@@ -15,7 +15,8 @@ use crate::model::feed::{
 use crate::model::id::FeedItemId;
 use crate::model::page::PageRequest;
 use crate::model::slug::Reference;
-use crate::model::user::{TagMatch, Uid};
+use crate::model::tag::TagMatch;
+use crate::model::user::Uid;
 use crate::model::{Error, Result, Violation};
 use crate::pb::v1;
 

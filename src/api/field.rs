@@ -79,6 +79,16 @@ pub fn in_resource(call: &Call, resource: &'static str) -> impl FnOnce(Vec<Viola
     move |violations| place(Error::invalid(violations))
 }
 
+/// Puts what the domain found wrong with a resource, which it names `resource.…`, where this door has it. Other paths are
+/// those of something else and stay.
+pub fn at_resource(call: &Call, resource: &'static str) -> impl FnOnce(Error) -> Error {
+    let door = call.door;
+    move |error| match door {
+        Door::Grpc => error,
+        Door::Rest => error.renamed(resource, ""),
+    }
+}
+
 /// The same for what the domain found wrong with it.
 pub fn of_resource(call: &Call, resource: &'static str) -> impl FnOnce(Error) -> Error {
     let door = call.door;

@@ -2,17 +2,20 @@
 
 use std::mem::take;
 
+use super::channel::type_in;
 use super::doors::TemplateApi;
-use super::field::{Fields, in_resource, of_resource};
+use super::field::{Fields, at_resource, in_resource, of_resource};
 use super::page::{ListParameters, Totals, meta, pagination};
 use super::{Api, Call, Reply, convert};
 use crate::domain::template;
 use crate::list_parameters;
+use crate::model::channel::ChannelType;
 use crate::model::id::TemplateId;
 use crate::model::page::PageRequest;
 use crate::model::slug::Reference;
+use crate::model::tag::TagMatch;
 use crate::model::template::{
-    NewTemplate, Template, TemplateFilter, TemplatePatch, TemplateSort, TemplateStatus, TemplateVersion,
+    NewClone, NewTemplate, Template, TemplateFilter, TemplatePatch, TemplateSort, TemplateStatus, TemplateVersion,
 };
 use crate::model::{Error, Result, Violation};
 use crate::pb::v1;
@@ -22,6 +25,9 @@ pub mod preview;
 
 /// The field that holds the resource in requests.
 const NOUN: &str = "template";
+
+/// The field that holds one channel type in requests.
+const CHANNEL: &str = "channel";
 
 impl TemplateApi for Api {
     async fn create_template(
@@ -98,6 +104,60 @@ impl TemplateApi for Api {
         let preview = template::preview(&self.service, &call.acting()?, named, request.into()).await?;
         Ok(Reply::of(preview, Into::into))
     }
+
+    async fn archive_template(
+        &self,
+        call: Call,
+        request: v1::ArchiveTemplateRequest,
+    ) -> Result<Reply<v1::ArchiveTemplateResponse>> {
+        let named = Reference::from(request.template_id.as_str());
+        let archived = template::archive(&self.service, &call.acting()?, named, request.etag).await?;
+        Ok(Reply::of(archived, |archived| v1::ArchiveTemplateResponse {
+            id: archived.id.to_string(),
+            deleted_at: Some(convert::timestamp(archived.archived_at)),
+        }))
+    }
+
+    async fn clone_template(
+        &self,
+        call: Call,
+        request: v1::CloneTemplateRequest,
+    ) -> Result<Reply<v1::CloneTemplateResponse>> {
+        let source = Reference::from(request.template_id.as_str());
+        let clone = NewClone::try_from(request).map_err(Error::invalid)?;
+        let made = template::clone(&self.service, &call.acting()?, source, clone).await?;
+        Ok(Reply::of(made, |template| v1::CloneTemplateResponse {
+            template: Some(template.into()),
+        }))
+    }
+
+    async fn set_template_channel(
+        &self,
+        call: Call,
+        request: v1::SetTemplateChannelRequest,
+    ) -> Result<Reply<v1::SetTemplateChannelResponse>> {
+        let named = channel_named(&request.template_id, request.channel_type)?;
+        let etag = request.etag.clone();
+        let patch = content::channel_patch(request, named.1).map_err(in_resource(&call, CHANNEL))?;
+        let updated = template::set_channel(&self.service, &call.acting()?, named, patch, etag).await;
+        let updated = updated.map_err(at_resource(&call, CHANNEL))?;
+        Ok(Reply::of(updated, |template| v1::SetTemplateChannelResponse {
+            template: Some(template.into()),
+        }))
+    }
+
+    async fn remove_template_channel(
+        &self,
+        call: Call,
+        request: v1::RemoveTemplateChannelRequest,
+    ) -> Result<Reply<v1::RemoveTemplateChannelResponse>> {
+        let (template, channel_type) = channel_named(&request.template_id, request.channel_type)?;
+        let acting = call.acting()?;
+        let rest = template::remove_channel(&self.service, &acting, template, channel_type, request.etag).await?;
+        Ok(Reply::of(rest, |template| v1::RemoveTemplateChannelResponse {
+            template: Some(template.into()),
+        }))
+    }
 }
 
 /// The template without the list of its versions.
@@ -119,6 +179,7 @@ impl From<Template> for v1::Template {
             config: template.config.map(convert::structure),
             current_version,
             versions: Vec::new(),
+            archived_at: template.archived_at.map(convert::timestamp),
             created_at: Some(convert::timestamp(template.created_at)),
             updated_at: Some(convert::timestamp(template.updated_at)),
             etag: template.version.to_string(),
@@ -159,6 +220,22 @@ impl TryFrom<v1::Template> for NewTemplate {
             variable_schema,
             config: template.config.map(convert::object),
         }))
+    }
+}
+
+impl TryFrom<v1::CloneTemplateRequest> for NewClone {
+    type Error = Vec<Violation>;
+
+    fn try_from(request: v1::CloneTemplateRequest) -> Result<Self, Self::Error> {
+        let mut fields = Fields::new();
+        let clone = Self {
+            version: request.template_version.and_then(|number| u32::try_from(number).ok()),
+            name: request.name.and_then(|name| fields.read("name", &name, str::parse)),
+            slug: request
+                .new_template_id
+                .and_then(|slug| fields.read("newTemplateId", &slug, str::parse)),
+        };
+        fields.make(Some(clone))
     }
 }
 
@@ -211,7 +288,20 @@ fn filter_of(request: &v1::ListTemplatesRequest) -> TemplateFilter {
         search: request.search.clone(),
         status: request.status.and_then(status_of),
         category: request.template_category.clone(),
+        tags: request.tags.clone(),
+        tag_match: match request.tag_match.map(v1::list_templates_request::TagMatch::try_from) {
+            Some(Ok(v1::list_templates_request::TagMatch::All)) => TagMatch::All,
+            Some(_) | None => TagMatch::Any,
+        },
     }
+}
+
+/// The channel type of a template that a path names.
+fn channel_named(template: &str, number: i32) -> Result<(Reference<TemplateId>, ChannelType)> {
+    let mut fields = Fields::new();
+    let channel_type = type_in(&mut fields, "channelType", number);
+    let channel_type = fields.make(channel_type).map_err(Error::invalid)?;
+    Ok((Reference::from(template), channel_type))
 }
 
 fn page_of(request: &v1::ListTemplatesRequest) -> Result<PageRequest<TemplateSort>> {

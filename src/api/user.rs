@@ -8,9 +8,10 @@ use crate::domain::user;
 use crate::list_parameters;
 use crate::model::id::UserId;
 use crate::model::page::PageRequest;
+use crate::model::tag::TagMatch;
 use crate::model::user::{
-    Metadata, NewUser, Profile, Role, TagMatch, Uid, User, UserFilter, UserOutcome, UserPatch, UserResult, UserSort,
-    UserState, UserStatus,
+    Metadata, NewUser, Profile, Role, Uid, User, UserFilter, UserOutcome, UserPatch, UserResult, UserSort, UserState,
+    UserStatus,
 };
 use crate::model::{Error, Result, Violation};
 use crate::pb::v1;

@@ -1,6 +1,10 @@
 //! What may happen to templates: what they may refer to, how their status moves, and when an edit opens a version. Nothing
 //! here renders or sends.
 
+mod channel;
+
+pub use channel::{remove_channel, set_channel};
+
 use super::{Acting, Service, Written, user};
 use crate::model::channel::{ChannelType, JsonObject};
 use crate::model::id::{AppId, ChannelId, TemplateId};
@@ -9,9 +13,9 @@ use crate::model::page::{Page, PageRequest};
 use crate::model::slug::{Reference, Slug};
 use crate::model::template::preview::{self, Preview, PreviewRequest};
 use crate::model::template::{
-    CategoryName, ChannelInstance, Content, DataType, NewTemplate, RequestedChannel, SLUG_PREFIX, Sendable,
-    SendableChannel, Template, TemplateChannel, TemplateFilter, TemplatePatch, TemplateSort, TemplateStatus,
-    TemplateVersion, content,
+    ArchivedTemplate, CategoryName, ChannelInstance, Content, DataType, NewClone, NewTemplate, RequestedChannel,
+    SLUG_PREFIX, Sendable, SendableChannel, Template, TemplateChannel, TemplateFilter, TemplatePatch, TemplateSort,
+    TemplateStatus, TemplateVersion, content, sequence,
 };
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Timestamp, Violation, card};
@@ -150,6 +154,36 @@ pub async fn preview(
         .await
 }
 
+/// Archives a template; one that is archived stays as it is.
+///
+/// # Errors
+/// [`Reason::TemplateNotFound`]; [`Reason::PreconditionFailed`] when `etag` is not the current one.
+pub async fn archive(
+    service: &Service,
+    acting: &Acting,
+    template: Reference<TemplateId>,
+    etag: Option<String>,
+) -> Result<Written<ArchivedTemplate>> {
+    let (app, now) = (acting.app()?, acting.now);
+    service
+        .write(acting, move |tx| {
+            let (template, etag) = (template.clone(), etag.clone());
+            Box::pin(async move {
+                let mut template = store::get_template_locked(tx, app, &template).await?;
+                template.version.check(etag.as_deref())?;
+                if template.archived_at.is_none() {
+                    let archived = template.clone().under(TemplateStatus::Archived, now);
+                    template = record(tx, app, &template, archived, now).await?;
+                }
+                Ok(ArchivedTemplate {
+                    id: template.id,
+                    archived_at: template.archived_at.unwrap_or(now),
+                })
+            })
+        })
+        .await
+}
+
 /// The current version of a template, or the one with this number.
 async fn version_of(tx: &Tx, app: AppId, template: &Template, number: Option<u32>) -> Result<TemplateVersion> {
     let newest = template.current.number;
@@ -159,6 +193,51 @@ async fn version_of(tx: &Tx, app: AppId, template: &Template, number: Option<u32
             .ok_or_else(|| no_such_version(number, newest)),
         Some(_) | None => Ok(template.current.clone()),
     }
+}
+
+/// Makes a draft out of a template, or of one of its versions.
+///
+/// # Errors
+/// [`Reason::TemplateNotFound`]; [`Reason::TemplateAlreadyExists`] when the slug is taken; invalid when there is no such
+/// version.
+pub async fn clone(
+    service: &Service,
+    acting: &Acting,
+    source: Reference<TemplateId>,
+    clone: NewClone,
+) -> Result<Written<Template>> {
+    let (app, now) = (acting.app()?, acting.now);
+    service
+        .write(acting, move |tx| {
+            let (source, clone) = (source.clone(), clone.clone());
+            Box::pin(async move {
+                let source = store::get_template(tx, app, &source).await?;
+                let content = version_of(tx, app, &source, clone.version).await?.content;
+                let name = clone.name.unwrap_or_else(|| source.name.clone());
+                let config = source
+                    .config
+                    .clone()
+                    .map(|config| sequence::kept(config, &content.channels));
+                let (chosen, status) = (clone.slug.is_some(), TemplateStatus::Draft);
+                let template = Template {
+                    id: TemplateId::new(now),
+                    slug: clone
+                        .slug
+                        .unwrap_or_else(|| Slug::from_name(SLUG_PREFIX, name.as_str())),
+                    name,
+                    status,
+                    config,
+                    current: TemplateVersion::open(1, content, status, now),
+                    archived_at: None,
+                    created_at: now,
+                    updated_at: now,
+                    version: Version::FIRST,
+                    ..source
+                };
+                insert_template(tx, app, template, chosen).await
+            })
+        })
+        .await
 }
 
 /// Everything a send copies from a template: from its current version, or from the one with this number. The version is
@@ -206,6 +285,7 @@ async fn insert(tx: &Tx, app: AppId, new: NewTemplate, now: Timestamp) -> Result
         variable_schema: new.variable_schema,
     };
     content::check_fit(&content)?;
+    check_steps(new.config.as_ref(), &content.channels)?;
     let chosen = new.slug.is_some();
     let made = || Slug::from_name(SLUG_PREFIX, new.name.as_str());
     let template = Template {
@@ -219,17 +299,23 @@ async fn insert(tx: &Tx, app: AppId, new: NewTemplate, now: Timestamp) -> Result
         status: new.status,
         config: new.config,
         current: TemplateVersion::open(1, content, new.status, now),
+        archived_at: (new.status == TemplateStatus::Archived).then_some(now),
         created_at: now,
         updated_at: now,
         version: Version::FIRST,
     };
-    if chosen {
-        return match store::insert_template(tx, app, &template).await? {
-            true => Ok(template),
-            false => Err(already_exists(&template.slug)),
-        };
+    insert_template(tx, app, template, chosen).await
+}
+
+/// Writes a new template down, under its slug if the app chose that, else under the first one like it that is free.
+async fn insert_template(tx: &Tx, app: AppId, template: Template, chosen: bool) -> Result<Template> {
+    if !chosen {
+        return insert_under_free_slug(tx, app, template).await;
     }
-    insert_under_free_slug(tx, app, template).await
+    match store::insert_template(tx, app, &template).await? {
+        true => Ok(template),
+        false => Err(already_exists(&template.slug)),
+    }
 }
 
 async fn insert_under_free_slug(tx: &Tx, app: AppId, mut template: Template) -> Result<Template> {
@@ -256,12 +342,13 @@ async fn patched(tx: &Tx, app: AppId, template: &Template, patch: TemplatePatch,
         let rule = format!("must not change, and is {:?}", template.slug.as_str());
         return Err(Error::invalid(vec![Violation::new("templateId", rule).received(slug)]));
     }
-    let mut changed = template.clone();
-    changed.status = template.status.move_to(patch.status.unwrap_or(template.status))?;
+    let status = template.status.move_to(patch.status.unwrap_or(template.status))?;
+    let mut changed = template.clone().under(status, now);
     changed.name = patch.name.unwrap_or(changed.name);
     changed.label = patch.label.unwrap_or(changed.label);
     changed.alternative_text = patch.alternative_text.unwrap_or(changed.alternative_text);
     changed.tags = patch.tags.unwrap_or(changed.tags);
+    let stepped = patch.channels.is_some() || patch.config.is_some();
     changed.config = patch.config.unwrap_or(changed.config);
     if let Some(named) = patch.category {
         changed.category = category(tx, app, named.as_deref()).await?;
@@ -275,8 +362,22 @@ async fn patched(tx: &Tx, app: AppId, template: &Template, patch: TemplatePatch,
     if edited {
         content::check_fit(&content)?;
     }
+    if stepped {
+        check_steps(changed.config.as_ref(), &content.channels)?;
+    }
     changed.current = template.current.edited(content, changed.status, now);
     Ok(changed)
+}
+
+/// Checks the sequence that a template will have: also when only one of channels and config was sent.
+fn check_steps(config: Option<&JsonObject>, channels: &[TemplateChannel]) -> Result<()> {
+    let mut violations: Vec<_> = sequence::check_switch(config).into_iter().collect();
+    violations.extend(sequence::check(sequence::is_enabled(config), channels));
+    if violations.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::invalid(violations))
+    }
 }
 
 /// Writes a change down; the template was locked when it was read.

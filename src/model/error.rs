@@ -147,6 +147,27 @@ impl Error {
         self
     }
 
+    /// The same with every violation at `from`, or within it, moved to `to`; to the root when that is empty.
+    #[must_use]
+    pub fn renamed(mut self, from: &str, to: &str) -> Self {
+        for violation in &mut self.0.violations {
+            let Some(rest) = violation.field.strip_prefix(from) else {
+                continue;
+            };
+            let moved = match (rest.strip_prefix('.'), to) {
+                (Some(rest), "") => rest.to_owned(),
+                (Some(_), to) => format!("{to}{rest}"),
+                (None, to) if rest.is_empty() && !to.is_empty() => to.to_owned(),
+                (None, _) => continue,
+            };
+            violation.field = moved;
+        }
+        if !self.0.violations.is_empty() {
+            self.0.dev_message = sentence(&self.0.violations);
+        }
+        self
+    }
+
     /// An entity of the app does not exist: `key` is the metadata key (`templateId`), `id` what was asked for.
     #[must_use]
     pub fn not_found(reason: Reason, key: &'static str, id: impl fmt::Display) -> Self {

@@ -13,8 +13,9 @@ use super::id::{CategoryId, ChannelId, FeedItemId, NotificationId, TemplateId, T
 use super::name::Name;
 use super::page::{SortField, Sortable};
 use super::slug::Reference;
+use super::tag::TagMatch;
 use super::template::DataType;
-use super::user::{TagMatch, Uid};
+use super::user::Uid;
 use super::variable::VariableValues;
 
 /// What a feed item's receiver is.

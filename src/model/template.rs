@@ -8,6 +8,7 @@ use super::id::{CategoryId, ChannelId, TemplateId, TemplateVersionId};
 use super::name::Name;
 use super::page::{SortField, Sortable};
 use super::slug::{Reference, Slug};
+use super::tag::TagMatch;
 use super::variable::VariableDefinition;
 use super::version::Version;
 use super::word::words;
@@ -15,6 +16,9 @@ use super::{Error, Reason, Result, Timestamp};
 
 pub mod content;
 pub mod preview;
+pub mod sequence;
+
+use sequence::{Step, StopCondition};
 
 /// What stands before the name in a slug that the service makes.
 pub const SLUG_PREFIX: &str = "cc-template";
@@ -105,9 +109,28 @@ pub struct TemplateChannel<C = ChannelId> {
     pub template_label_enabled: bool,
     /// Hours after which it leaves the feed, 0 for never; in-app only.
     pub message_retention_hours: u32,
+    /// Its part in the sequence of the template; absent in content that was stored before there were sequences.
+    #[serde(flatten)]
+    pub step: Step,
 }
 
 impl<C> TemplateChannel<C> {
+    /// What a channel type starts from when nothing is said about it.
+    #[must_use]
+    pub fn new(channel_type: ChannelType) -> Self {
+        let in_app = channel_type == ChannelType::InApp;
+        Self {
+            channel_type,
+            channel_id: None,
+            content: None,
+            data_type: DataType::default(),
+            category_filter_enabled: in_app,
+            template_label_enabled: in_app,
+            message_retention_hours: 0,
+            step: Step::default(),
+        }
+    }
+
     /// The same with the channel named in another way.
     pub fn through<D>(self, channel_id: Option<D>) -> TemplateChannel<D> {
         TemplateChannel {
@@ -118,6 +141,7 @@ impl<C> TemplateChannel<C> {
             category_filter_enabled: self.category_filter_enabled,
             template_label_enabled: self.template_label_enabled,
             message_retention_hours: self.message_retention_hours,
+            step: self.step,
         }
     }
 }
@@ -231,12 +255,27 @@ pub struct Template {
     pub config: Option<JsonObject>,
     /// The version that is shown, edited and sent.
     pub current: TemplateVersion,
+    /// Since when it is archived, if it is.
+    pub archived_at: Option<Timestamp>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
     /// The counter behind its etag.
     pub version: Version,
+}
+
+impl Template {
+    /// The same in another status, noting since when it is archived.
+    #[must_use]
+    pub fn under(mut self, status: TemplateStatus, now: Timestamp) -> Self {
+        self.archived_at = match status {
+            TemplateStatus::Archived => self.archived_at.or(Some(now)),
+            TemplateStatus::Draft | TemplateStatus::Approved | TemplateStatus::Unknown(_) => None,
+        };
+        self.status = status;
+        self
+    }
 }
 
 /// A template to create.
@@ -289,6 +328,71 @@ pub struct TemplatePatch {
     pub config: Option<Option<JsonObject>>,
 }
 
+/// What a new template takes from another one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NewClone {
+    /// The version to copy; otherwise the current one.
+    pub version: Option<u32>,
+    /// What people call it; otherwise as the source.
+    pub name: Option<Name>,
+    /// The slug that the app chose; otherwise one is made of the name.
+    pub slug: Option<Slug>,
+}
+
+/// What to change about one channel type of a template: what is absent stays, an inner `None` clears, and what is cleared
+/// without one takes its default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ChannelPatch {
+    /// Another channel to send through, or none in particular.
+    pub channel_id: Option<Option<Reference<ChannelId>>>,
+    /// New content, or none.
+    pub content: Option<Option<JsonObject>>,
+    /// What the content is.
+    pub data_type: Option<DataType>,
+    /// Whether filters by category find it.
+    pub category_filter_enabled: Option<bool>,
+    /// Whether it carries the label.
+    pub template_label_enabled: Option<bool>,
+    /// Hours after which it leaves the feed.
+    pub message_retention_hours: Option<u32>,
+    /// Another place in the sequence, or none.
+    pub sequence_order: Option<Option<u32>>,
+    /// Another stop condition, or none.
+    pub stop_condition: Option<Option<StopCondition>>,
+    /// Another time to wait, or none.
+    pub wait_minutes: Option<Option<u32>>,
+}
+
+impl ChannelPatch {
+    /// The channel type as it is to be.
+    #[must_use]
+    pub fn apply(self, before: RequestedChannel) -> RequestedChannel {
+        TemplateChannel {
+            channel_type: before.channel_type,
+            channel_id: self.channel_id.unwrap_or(before.channel_id),
+            content: self.content.unwrap_or(before.content),
+            data_type: self.data_type.unwrap_or(before.data_type),
+            category_filter_enabled: self.category_filter_enabled.unwrap_or(before.category_filter_enabled),
+            template_label_enabled: self.template_label_enabled.unwrap_or(before.template_label_enabled),
+            message_retention_hours: self.message_retention_hours.unwrap_or(before.message_retention_hours),
+            step: Step {
+                sequence_order: self.sequence_order.unwrap_or(before.step.sequence_order),
+                stop_condition: self.stop_condition.unwrap_or(before.step.stop_condition),
+                wait_minutes: self.wait_minutes.unwrap_or(before.step.wait_minutes),
+            },
+        }
+    }
+}
+
+/// A template that was archived.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchivedTemplate {
+    /// Its id.
+    pub id: TemplateId,
+    /// Since when it is archived.
+    pub archived_at: Timestamp,
+}
+
 /// What templates are sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TemplateSort {
@@ -319,6 +423,10 @@ pub struct TemplateFilter {
     pub status: Option<TemplateStatus>,
     /// Those in this category, by name or id.
     pub category: Option<String>,
+    /// Those with these tags; any when there are none.
+    pub tags: Vec<String>,
+    /// Whether one of the tags is enough.
+    pub tag_match: TagMatch,
 }
 
 /// A version with what surrounds it, as a send copies it.
@@ -385,6 +493,7 @@ mod tests {
             category_filter_enabled: false,
             template_label_enabled: false,
             message_retention_hours: 0,
+            step: Step::default(),
         };
         Content {
             channels: vec![channel],

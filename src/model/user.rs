@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::id::UserId;
 use super::name::Name;
 use super::page::{SortField, Sortable};
+use super::tag::TagMatch;
 use super::version::Version;
 use super::{Timestamp, Violation};
 
@@ -249,16 +250,6 @@ pub enum UserState {
     /// Those that are.
     Deactivated,
     /// Both.
-    All,
-}
-
-/// How many of the tags that a filter names a user has to have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TagMatch {
-    /// At least one.
-    #[default]
-    Any,
-    /// All.
     All,
 }
 

@@ -4,14 +4,15 @@ use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::sea_query::{OnConflict, SelectStatement};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect, QueryTrait, Select, Set,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, IntoActiveModel, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Set,
 };
 
 use super::channel::containing;
 use super::entity::template::{ActiveModel, Column, Entity, Model};
 use super::entity::{category, template_version as version};
 use super::list::{SortBy, list};
+use super::tag::tagged;
 use super::value::Json;
 use crate::model::id::{AppId, CategoryId, TemplateId, TemplateVersionId};
 use crate::model::name::Name;
@@ -43,6 +44,7 @@ pub async fn insert_template(db: &impl ConnectionTrait, app: AppId, template: &T
         current_version: stored_number(template.current.number)?,
         created_at: template.created_at,
         updated_at: template.updated_at,
+        archived_at: template.archived_at,
         version: template.version.number(),
     };
     let insert = Entity::insert(row.into_active_model()).on_conflict(
@@ -131,6 +133,7 @@ pub async fn update_template(
         config: Set(Json::of(&template.config)?),
         current_version: Set(stored_number(template.current.number)?),
         updated_at: Set(template.updated_at),
+        archived_at: Set(template.archived_at),
         version: Set(template.version.number()),
         ..Default::default()
     };
@@ -296,7 +299,8 @@ pub async fn list_templates(
     filter: &TemplateFilter,
     page: &PageRequest<TemplateSort>,
 ) -> Result<Page<Template>> {
-    let page = list(db, matching(app, filter), page).await?;
+    let matching = matching(db.get_database_backend(), app, filter);
+    let page = list(db, matching, page).await?;
     let rows = assemble(db, app, page.rows).await?;
     Ok(Page {
         rows,
@@ -318,8 +322,9 @@ impl SortBy<Entity> for TemplateSort {
     }
 }
 
-fn matching(app: AppId, filter: &TemplateFilter) -> Select<Entity> {
+fn matching(backend: DatabaseBackend, app: AppId, filter: &TemplateFilter) -> Select<Entity> {
     let mut rows = Entity::find().filter(Column::AppId.eq(app));
+    rows = rows.filter(tagged(backend, "templates", &filter.tags, filter.tag_match));
     rows = match filter.status {
         Some(status) => rows.filter(Column::Status.eq(status.number())),
         None => rows.filter(Column::Status.ne(TemplateStatus::Archived.number())),
@@ -360,6 +365,7 @@ async fn assemble(db: &impl ConnectionTrait, app: AppId, rows: Vec<Model>) -> Re
             status: TemplateStatus::of_number(row.status),
             config: row.config.read()?,
             current,
+            archived_at: row.archived_at,
             created_at: row.created_at,
             updated_at: row.updated_at,
             version: Version::from_number(row.version),

@@ -11,11 +11,12 @@ use sea_orm::{
 use super::bulk::{self, Rows};
 use super::entity::user;
 use super::list::{SortBy, list};
+use super::tag::tagged;
 use super::value::Json;
 use crate::model::id::{AppId, UserId};
 use crate::model::name::Name;
 use crate::model::page::{Page, PageRequest};
-use crate::model::user::{Profile, Resolved, Role, TagMatch, Uid, User, UserFilter, UserSort, UserState, UserStatus};
+use crate::model::user::{Profile, Resolved, Role, Uid, User, UserFilter, UserSort, UserState, UserStatus};
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Timestamp};
 
@@ -354,7 +355,7 @@ pub fn matching_users(
     filter: &UserFilter,
     now: Timestamp,
 ) -> Select<user::Entity> {
-    let mut query = live_users(app).filter(tagged(backend, filter));
+    let mut query = live_users(app).filter(tagged(backend, "users", &filter.tags, filter.tag_match));
     if let Some(search) = &filter.search {
         query = query.filter(user::Column::Id.in_subquery(found(app, search)));
     }
@@ -399,24 +400,6 @@ fn found(app: AppId, search: &str) -> SelectStatement {
     let mut ids = by(user::Column::Uid, search.to_ascii_lowercase());
     ids.union(UnionType::Distinct, by(user::Column::NameFolded, search.to_lowercase()));
     ids
-}
-
-/// That a user has the tags which the filter names. Nothing is indexed by tag: such a list reads the users of the app in
-/// its order until it has a page.
-fn tagged(backend: DatabaseBackend, filter: &UserFilter) -> Condition {
-    let has = match backend {
-        DatabaseBackend::Postgres => "jsonb_exists(users.tags::jsonb, $1)",
-        _ => "EXISTS (SELECT 1 FROM json_each(users.tags) AS tag WHERE tag.value = ?)",
-    };
-    let tags = filter
-        .tags
-        .iter()
-        .map(|tag| Expr::cust_with_values(has, [tag.as_str()]));
-    let condition = match filter.tag_match {
-        TagMatch::Any if !filter.tags.is_empty() => Condition::any(),
-        TagMatch::Any | TagMatch::All => Condition::all(),
-    };
-    tags.fold(condition, Condition::add)
 }
 
 fn user_of(row: user::Model, now: Timestamp) -> Result<User> {

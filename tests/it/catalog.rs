@@ -8,6 +8,7 @@ use campanile::model::category::{CategoryPatch, NewCategory};
 use campanile::model::channel::{Channel, ChannelLimit, ChannelPatch, ChannelType, NewChannel};
 use campanile::model::id::{AppId, TemplateId};
 use campanile::model::slug::Reference;
+use campanile::model::template::sequence::Step;
 use campanile::model::template::{
     DataType, NewTemplate, RequestedChannel, Sendable, Template, TemplateChannel, TemplatePatch, TemplateStatus,
 };
@@ -83,6 +84,7 @@ fn content(channel_type: ChannelType, through: Option<&str>) -> RequestedChannel
         category_filter_enabled: true,
         template_label_enabled: true,
         message_retention_hours: 0,
+        step: Step::default(),
     }
 }
 

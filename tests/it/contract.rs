@@ -10,6 +10,7 @@ use campanile::model::Reason;
 use campanile::model::channel::ChannelType;
 use campanile::model::delivery::DeliveryStatus;
 use campanile::model::notification::NotificationStatus;
+use campanile::model::template::sequence::StopCondition;
 use campanile::model::template::{DataType, TemplateStatus};
 use prost::Message;
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
@@ -214,7 +215,7 @@ fn times_counts_and_booleans_follow_the_naming_rules() {
             wrong.push(format!("{}: a boolean is a positive adjective", field.full_name()));
         }
         let fixed = match name.as_str() {
-            "etag" if field.parent_message().name().starts_with("Update") => None,
+            "etag" if field.parent_message().name().ends_with("Request") => Some(4),
             "etag" => Some(99),
             _ => None,
         };
@@ -247,7 +248,7 @@ fn words_in_rows_have_the_numbers_of_the_contract() {
             assert_eq!(known.collect::<Vec<_>>(), contract(stringify!($name)), stringify!($name));
         )+};
     }
-    agree!(ChannelType TemplateStatus DataType NotificationStatus DeliveryStatus);
+    agree!(ChannelType TemplateStatus DataType StopCondition NotificationStatus DeliveryStatus);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod channel;
 mod content;
 mod contract;
 mod edge;
+mod etag;
 mod feed;
 mod generator;
 mod identity;

@@ -1,6 +1,9 @@
 //! What callers see of templates: their lives, their versions, their lists, and what is refused. What sends ask of them,
 //! and what happens when several nodes change them at once, is in `catalog.rs`.
 
+mod channels;
+mod life;
+
 use std::time::Duration;
 
 use insta::assert_json_snapshot;

@@ -170,12 +170,17 @@ impl Door {
             query::set(request, path, value, problems);
         }
         if let (Some(field), Some(value)) = (binding.etag, parts.headers.get(IF_MATCH)) {
-            // Handlers compare etags as they are: a weak one is compared like a strong one.
+            // Handlers compare etags as they are: a weak one is compared like a strong one, because proxies that compress
+            // weaken them on the way.
             let text = value.to_str().unwrap_or_default().trim();
-            let text = text.strip_prefix("W/").unwrap_or(text).trim_matches('"');
-            if text != "*" {
+            let etag = text.strip_prefix("W/").unwrap_or(text).trim_matches('"');
+            if etag.contains(['"', ',']) {
+                problems.field("If-Match", |problems| {
+                    problems.refuse("must be one etag in double quotes, or *", text);
+                });
+            } else if etag != "*" {
                 at::<Req, _>(field, problems, |problems| {
-                    request.parse_field(field, "", text, problems)
+                    request.parse_field(field, "", etag, problems)
                 });
             }
         }

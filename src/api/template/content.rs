@@ -8,9 +8,15 @@ use crate::model::Violation;
 use crate::model::channel::ChannelType;
 use crate::model::document::check::Findings;
 use crate::model::slug::Reference;
-use crate::model::template::{DataType, RequestedChannel, TemplateChannel, TemplateVersion, content};
+use crate::model::template::sequence::{Step, StopCondition};
+use crate::model::template::{ChannelPatch, DataType, RequestedChannel, TemplateChannel, TemplateVersion, content};
 use crate::model::variable::{self, VariableDefinition, VariableType, VariableValue};
 use crate::pb::v1;
+
+fn condition_of(number: Option<i32>) -> Option<StopCondition> {
+    let number = number.filter(|number| *number != 0)?;
+    i16::try_from(number).ok().map(StopCondition::of_number)
+}
 
 impl From<TemplateVersion> for v1::TemplateVersion {
     fn from(version: TemplateVersion) -> Self {
@@ -36,6 +42,9 @@ impl From<TemplateChannel> for v1::TemplateChannel {
             category_filter_enabled: in_app.then_some(channel.category_filter_enabled),
             template_label_enabled: in_app.then_some(channel.template_label_enabled),
             message_retention_hours: in_app.then_some(convert::count(channel.message_retention_hours)),
+            sequence_order: channel.step.sequence_order.map(convert::count),
+            stop_condition: channel.step.stop_condition.map(|condition| condition.number().into()),
+            wait_minutes: channel.step.wait_minutes.map(convert::count),
         }
     }
 }
@@ -110,25 +119,86 @@ pub fn variable_schema(fields: &mut Fields, schema: Vec<v1::VariableDefinition>)
     definitions
 }
 
+/// The change that a request makes to one channel type.
+///
+/// # Errors
+/// What is wrong with it, by the names of its fields.
+pub fn channel_patch(
+    request: v1::SetTemplateChannelRequest,
+    channel_type: ChannelType,
+) -> Result<ChannelPatch, Vec<Violation>> {
+    let mut channel = request.channel.unwrap_or_default();
+    let mut fields = Fields::new();
+    refuse_foreign(&mut fields, "", channel_type, &channel);
+    let mut patch = ChannelPatch::default();
+    for path in request.update_mask.iter().flat_map(|mask| &mask.paths) {
+        match path.as_str() {
+            "channel_type" if type_number(channel_type) != channel.channel_type => {
+                let rule = format!("must be that of the path, {channel_type}, or left out");
+                fields.refuse(Violation::new("channelType", rule));
+            }
+            "channel_id" => patch.channel_id = Some(channel.channel_id.as_deref().map(Reference::from)),
+            "content" => patch.content = Some(channel.content.take().map(convert::object)),
+            "data_type" => patch.data_type = Some(data_type_of(channel.data_type)),
+            "category_filter_enabled" => {
+                patch.category_filter_enabled = Some(channel.category_filter_enabled.unwrap_or(true));
+            }
+            "template_label_enabled" => {
+                patch.template_label_enabled = Some(channel.template_label_enabled.unwrap_or(true));
+            }
+            "message_retention_hours" => {
+                let hours = channel.message_retention_hours.unwrap_or_default();
+                patch.message_retention_hours = Some(u32::try_from(hours).unwrap_or_default());
+            }
+            "sequence_order" => patch.sequence_order = Some(channel.sequence_order.and_then(whole)),
+            "stop_condition" => patch.stop_condition = Some(condition_of(channel.stop_condition)),
+            "wait_minutes" => patch.wait_minutes = Some(channel.wait_minutes.and_then(whole)),
+            // The doors have settled the mask: nothing else can stand in it.
+            _ => {}
+        }
+    }
+    if channel_type != ChannelType::InApp {
+        // Clearing what a type does not have changes nothing.
+        patch.category_filter_enabled = None;
+        patch.template_label_enabled = None;
+        patch.message_retention_hours = None;
+    }
+    fields.make(Some(patch))
+}
+
+fn whole(number: i32) -> Option<u32> {
+    u32::try_from(number).ok()
+}
+
+fn data_type_of(number: Option<i32>) -> DataType {
+    match number.map(v1::DataType::try_from) {
+        Some(Ok(v1::DataType::DataTemplate)) => DataType::DataTemplate,
+        _ => DataType::UiTemplate,
+    }
+}
+
+/// Refuses settings that a channel type does not have.
+fn refuse_foreign(fields: &mut Fields, path: &str, channel_type: ChannelType, channel: &v1::TemplateChannel) {
+    if channel_type == ChannelType::InApp {
+        return;
+    }
+    for (field, given) in [
+        ("categoryFilterEnabled", channel.category_filter_enabled.is_some()),
+        ("templateLabelEnabled", channel.template_label_enabled.is_some()),
+        ("messageRetentionHours", channel.message_retention_hours.is_some()),
+    ] {
+        if given {
+            let rule = "is for channels of type in_app only";
+            fields.refuse(Violation::new(format!("{path}{field}"), rule));
+        }
+    }
+}
+
 fn requested(fields: &mut Fields, path: &str, channel: v1::TemplateChannel) -> Option<RequestedChannel> {
     let channel_type = type_in(fields, &format!("{path}.channelType"), channel.channel_type)?;
     let in_app = channel_type == ChannelType::InApp;
-    if !in_app {
-        for (field, given) in [
-            ("categoryFilterEnabled", channel.category_filter_enabled.is_some()),
-            ("templateLabelEnabled", channel.template_label_enabled.is_some()),
-            ("messageRetentionHours", channel.message_retention_hours.is_some()),
-        ] {
-            if given {
-                let rule = "is for channels of type in_app only";
-                fields.refuse(Violation::new(format!("{path}.{field}"), rule));
-            }
-        }
-    }
-    let data_type = match channel.data_type.map(v1::DataType::try_from) {
-        Some(Ok(v1::DataType::DataTemplate)) => DataType::DataTemplate,
-        _ => DataType::UiTemplate,
-    };
+    refuse_foreign(fields, &format!("{path}."), channel_type, &channel);
+    let data_type = data_type_of(channel.data_type);
     let hours = channel.message_retention_hours.unwrap_or_default();
     Some(TemplateChannel {
         channel_type,
@@ -138,5 +208,10 @@ fn requested(fields: &mut Fields, path: &str, channel: v1::TemplateChannel) -> O
         category_filter_enabled: in_app && channel.category_filter_enabled.unwrap_or(true),
         template_label_enabled: in_app && channel.template_label_enabled.unwrap_or(true),
         message_retention_hours: u32::try_from(hours).unwrap_or_default(),
+        step: Step {
+            sequence_order: channel.sequence_order.and_then(whole),
+            stop_condition: condition_of(channel.stop_condition),
+            wait_minutes: channel.wait_minutes.and_then(whole),
+        },
     })
 }

@@ -48,6 +48,7 @@ fn way(channel_type: ChannelType, enabled: Option<bool>) -> SendableChannel {
             category_filter_enabled: true,
             template_label_enabled: true,
             message_retention_hours: 0,
+            step: crate::model::template::sequence::Step::default(),
         },
         instance: enabled.map(|enabled| ChannelInstance {
             id: ChannelId::new(now()),

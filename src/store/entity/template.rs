@@ -25,6 +25,7 @@ pub struct Model {
     pub current_version: i32,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    pub archived_at: Option<Timestamp>,
     pub version: i64,
 }
 

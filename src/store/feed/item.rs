@@ -9,8 +9,8 @@ use crate::model::feed::{Engagement, FeedSort, ItemState, ReadState, StoredItem,
 use crate::model::id::{AppId, CategoryId, ChannelId, FeedItemId, UserId};
 use crate::model::name::Name;
 use crate::model::page::{Page, PageRequest};
+use crate::model::tag::TagMatch;
 use crate::model::template::DataType;
-use crate::model::user::TagMatch;
 use crate::model::{Error, Result, Timestamp};
 use crate::store::bulk;
 use crate::store::entity::{feed_item, feed_item_engagement as engagement, user};

@@ -7,8 +7,8 @@ use campanile::model::id::{
     ApiKeyId, AppId, CategoryId, ChannelId, FeedItemId, NotificationId, TemplateVersionId, UserId,
 };
 use campanile::model::page::{PageRequest, Start};
+use campanile::model::tag::TagMatch;
 use campanile::model::template::DataType;
-use campanile::model::user::TagMatch;
 use campanile::model::variable::VariableValues;
 use campanile::model::{Caller, Scope, Timestamp};
 use campanile::store::Store;

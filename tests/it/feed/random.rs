@@ -437,6 +437,7 @@ fn new_template(number: usize, category: Option<&str>, filterable: bool, hours: 
             category_filter_enabled: filterable,
             template_label_enabled: true,
             message_retention_hours: hours,
+            step: campanile::model::template::sequence::Step::default(),
         }],
         variable_schema: Vec::new(),
         config: None,

@@ -79,6 +79,14 @@ async fn neither_mask_nor_etag_is_a_parameter() {
             .data();
         assert_eq!(answer["etag"], read, "{sent}");
     }
+    for several in ["\"e1\", \"e2\"", "e1,e2"] {
+        let details = rest
+            .send(UPDATE, &[("if-match", several)], "{\"name\":\"n\"}")
+            .await
+            .details(400);
+        let expected = format!("must be one etag in double quotes, or *, received {several:?}");
+        assert_eq!(details, json!({ "If-Match": expected }));
+    }
     let long = "x".repeat(101);
     let details = rest
         .send(UPDATE, &[("if-match", &long)], "{\"name\":\"n\"}")

@@ -239,7 +239,7 @@ impl Client {
             "*" => Some(Value::Object(std::mem::take(&mut fields))),
             field => Some(fields.remove(&json_name(field)).unwrap_or_else(|| json!({}))),
         };
-        let etag = rpc.updated().and_then(|_| fields.remove("etag"));
+        let etag = fields.remove("etag");
         let query: Vec<String> = fields
             .iter()
             .flat_map(|(name, value)| parameters(name, value))

@@ -12,6 +12,7 @@ fn channel(channel_type: ChannelType, data_type: DataType, content: &Value) -> R
         category_filter_enabled: false,
         template_label_enabled: false,
         message_retention_hours: 0,
+        step: crate::model::template::sequence::Step::default(),
     }
 }
 
