@@ -128,6 +128,7 @@ pub(crate) async fn open(config: &Config) -> Result<Service, Fault> {
     settings.channel_limits.clone_from(&config.channel_limits);
     settings.retention = config.retention;
     settings.region.clone_from(&config.tenancy.region);
+    settings.dispatching = config.dispatching;
     Ok(Service::open(settings).await?)
 }
 

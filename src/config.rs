@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::api::edge::{self, caller, rate};
 use crate::api::server;
+use crate::domain::dispatch::Dispatching;
 use crate::model::channel::ChannelLimits;
 use crate::store::SecretKey;
 
@@ -61,6 +62,12 @@ pub struct Config {
     pub tenancy: Tenancy,
     /// Requests per app, node and minute.
     pub rate_limits: rate::Options,
+    /// What this process does.
+    pub roles: Roles,
+    /// Pages that it does at once.
+    pub workers: usize,
+    /// How batches are done.
+    pub dispatching: Dispatching,
     /// Whether an unknown uid becomes a user on first use.
     pub auto_create_users: bool,
     /// How many channels of each type an app may have.
@@ -69,6 +76,15 @@ pub struct Config {
     pub retention: Duration,
     /// The log.
     pub log: Log,
+}
+
+/// What a process does; one of them at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// It answers calls.
+    pub api: bool,
+    /// It does background work.
+    pub worker: bool,
 }
 
 /// The database.
@@ -240,6 +256,19 @@ impl Config {
             rate_limits: rate::Options {
                 standard: NonZeroU32::new(values.integer("rate_limit")),
                 core: NonZeroU32::new(values.integer("rate_limit_core")),
+            },
+            roles: {
+                let roles = setting::list(&values.text("roles"));
+                let has = |role: &str| roles.iter().any(|named| named == role);
+                Roles {
+                    api: has("api"),
+                    worker: has("worker"),
+                }
+            },
+            workers: values.integer("workers"),
+            dispatching: Dispatching {
+                page_rows: values.parsed("page_rows"),
+                lease: seconds("lease_seconds"),
             },
             auto_create_users: values.text("auto_create_users") == "true",
             channel_limits: values.parsed("channel_types").unwrap_or_default(),

@@ -5,6 +5,7 @@ pub mod app;
 mod card;
 pub mod category;
 pub mod channel;
+pub mod dispatch;
 pub mod feed;
 pub mod idempotency;
 pub mod identity;
@@ -13,9 +14,11 @@ mod page;
 pub mod retention;
 pub mod template;
 pub mod user;
+mod wake;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -29,6 +32,8 @@ use crate::model::{Caller, Clock, Error, Reason, Result, Timestamp};
 use crate::store::{Store, Tx};
 
 use card::Cards;
+use dispatch::{Dispatching, Pace};
+use wake::Wake;
 
 pub use crate::store::{Once, SecretKey, StoreSettings, Written};
 
@@ -48,6 +53,8 @@ pub struct Settings {
     pub retention: Duration,
     /// Where the installation stands, told in events.
     pub region: String,
+    /// How batches are done.
+    pub dispatching: Dispatching,
     /// Where the time comes from.
     pub clock: Clock,
 }
@@ -62,6 +69,7 @@ impl Settings {
             channel_limits: ChannelLimits::default(),
             retention: RETENTION,
             region: "us".to_owned(),
+            dispatching: Dispatching::default(),
             clock: Clock::default(),
         }
     }
@@ -73,6 +81,9 @@ pub struct Service {
     store: Store,
     settings: Arc<Settings>,
     cards: Cards,
+    pace: Arc<Pace>,
+    wake: Wake,
+    retired: Arc<AtomicBool>,
 }
 
 impl Service {
@@ -87,6 +98,9 @@ impl Service {
             store,
             settings: Arc::new(settings),
             cards: Cards::default(),
+            pace: Arc::default(),
+            wake: Wake::default(),
+            retired: Arc::default(),
         })
     }
 
@@ -113,6 +127,17 @@ impl Service {
     /// Finishes the writes that wait and lets go of the database.
     pub async fn close(&self) {
         self.store.close().await;
+    }
+
+    /// Lets background work end after the step that it is in: the service is about to close.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether background work is to end.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
     }
 
     /// The operator's own hand on the service, for the command line and for what happens at start.

@@ -16,6 +16,7 @@ pub mod name;
 pub mod notification;
 pub mod page;
 pub mod render;
+pub mod retry;
 pub mod slug;
 pub mod tag;
 pub mod template;
@@ -26,5 +27,5 @@ pub mod version;
 pub mod word;
 
 pub use caller::{Caller, Scope};
-pub use error::{Error, Reason, Result, Violation};
+pub use error::{Error, Reason, Result, Violation, Violations};
 pub use time::{Clock, Timestamp};

@@ -31,6 +31,7 @@ mod open;
 pub mod page;
 mod postgres;
 mod reader;
+pub mod receiver;
 pub mod retention;
 pub mod secret;
 mod sqlite;
@@ -141,6 +142,12 @@ impl Store {
             Pool::Sqlite(pool) => pool.close().await,
             Pool::Postgres(pool) => pool.close().await,
         }
+    }
+
+    /// Whether the database is SQLite, whose one writer everybody shares.
+    #[must_use]
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self.0.writer, Writer::Sqlite(_))
     }
 
     fn cipher(&self) -> &Cipher {

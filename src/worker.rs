@@ -1,12 +1,16 @@
 //! Pace: when background work is done and when it rests. It decides nothing and knows no SQL: a duty's one step is
 //! `turn(service, now) -> Turn` in a file of its own, and what happens in it is the domain's.
 
+pub mod complete;
+pub mod dispatch;
 pub mod sweep;
+
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::domain::Service;
+use crate::domain::{self, Service};
 
 /// What a duty does after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,23 +21,50 @@ pub enum Turn {
     Rest,
 }
 
-/// Starts every background duty. Each ends when `stop` is cancelled, also in the middle of a step: a step is one
-/// transaction, which then did not happen.
-pub fn start(service: &Service, tasks: &TaskTracker, stop: &CancellationToken) {
+/// Starts every background duty, and so many workers that do pages. Each ends when `stop` is cancelled: a worker after the
+/// step that it is in, the others in the middle of a step, which is one transaction and then did not happen.
+pub fn start(service: &Service, workers: usize, tasks: &TaskTracker, stop: &CancellationToken) {
+    for _ in 0..workers {
+        tasks.spawn(work(service.clone(), stop.clone()));
+    }
     let (service, stop) = (service.clone(), stop.clone());
     tasks.spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
             () = sweep(&service) => {}
+            () = complete(&service) => {}
         }
+        service.retire();
     });
+}
+
+async fn work(service: Service, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        match dispatch::turn(&service, service.clock().now()).await {
+            Turn::Again => tokio::task::yield_now().await,
+            Turn::Rest => tokio::select! {
+                () = stop.cancelled() => {}
+                () = domain::dispatch::wait(&service, dispatch::INTERVAL) => {}
+            },
+        }
+    }
 }
 
 async fn sweep(service: &Service) {
     loop {
-        match sweep::turn(service, service.clock().now()).await {
-            Turn::Again => tokio::task::yield_now().await,
-            Turn::Rest => tokio::time::sleep(sweep::INTERVAL).await,
-        }
+        rest(sweep::turn(service, service.clock().now()).await, sweep::INTERVAL).await;
+    }
+}
+
+async fn complete(service: &Service) {
+    loop {
+        rest(complete::turn(service, service.clock().now()).await, complete::INTERVAL).await;
+    }
+}
+
+async fn rest(turn: Turn, interval: Duration) {
+    match turn {
+        Turn::Again => tokio::task::yield_now().await,
+        Turn::Rest => tokio::time::sleep(interval).await,
     }
 }

@@ -20,6 +20,7 @@ mod m0009_template_archive;
 mod m0010_engagements;
 mod m0011_feed_lists;
 mod m0012_retention;
+mod m0013_open_pages;
 
 /// Applies the migrations in order.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_engagements::Migration),
             Box::new(m0011_feed_lists::Migration),
             Box::new(m0012_retention::Migration),
+            Box::new(m0013_open_pages::Migration),
         ]
     }
 }

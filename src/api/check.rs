@@ -61,7 +61,7 @@ impl Problems {
         }
         if self.more > 0 {
             let rule = format!("and {} more problems were found", self.more);
-            self.found.push(Violation::new("…", rule));
+            self.found.push(Violation::new(Violation::UNNAMED, rule));
         }
         Err(Error::invalid(self.found))
     }

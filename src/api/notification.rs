@@ -1,14 +1,21 @@
 //! Notifications between protobuf and the domain. It decides nothing.
 
+mod progress;
+
 use super::channel::type_number;
 use super::doors::NotificationApi;
+use super::doors::sse::Events;
+use super::page::{ListParameters, Totals, meta, pagination};
 use super::variable::values_of;
 use super::{Api, Call, Reply, convert, field};
 use crate::domain::notification;
-use crate::model::Result;
+use crate::list_parameters;
 use crate::model::channel::ChannelType;
 use crate::model::delivery::Delivery;
-use crate::model::notification::{Notification, Receiver, SendRequest, Sent};
+use crate::model::id::NotificationId;
+use crate::model::notification::{Notification, Receiver, ReceiverSort, ReceiverStatus, SendMode, SendRequest, Sent};
+use crate::model::page::PageRequest;
+use crate::model::{Error, Result};
 use crate::pb::v1;
 
 impl NotificationApi for Api {
@@ -31,6 +38,63 @@ impl NotificationApi for Api {
         Ok(Reply::new(v1::GetNotificationResponse {
             notification: Some(notification.into()),
         }))
+    }
+
+    async fn list_notification_receivers(
+        &self,
+        call: Call,
+        request: v1::ListNotificationReceiversRequest,
+    ) -> Result<Reply<v1::ListNotificationReceiversResponse>> {
+        let id: NotificationId = field::parse("notificationId", &request.notification_id)?;
+        let (status, page) = (request.status.and_then(receiver_status), page_of(&request, id)?);
+        let found = notification::list_receivers(&self.service, &call.acting()?, id, status, &page).await?;
+        Ok(Reply::new(v1::ListNotificationReceiversResponse {
+            meta: Some(meta(&page, &found, |receiver| receiver.uid.to_string())),
+            pagination: pagination(&page, &found),
+            receivers: found.rows.into_iter().map(Into::into).collect(),
+        }))
+    }
+
+    async fn watch_notification(
+        &self,
+        call: Call,
+        request: v1::WatchNotificationRequest,
+    ) -> Result<Events<v1::WatchNotificationResponse>> {
+        let id = field::parse("notificationId", &request.notification_id)?;
+        progress::watch(&self.service, call.acting()?, id).await
+    }
+}
+
+/// Asked for in the order in which the receivers were named, unless the request says otherwise.
+fn page_of(request: &v1::ListNotificationReceiversRequest, id: NotificationId) -> Result<PageRequest<ReceiverSort>> {
+    let sort = |_: i32| Some(ReceiverSort::Position);
+    let mut parameters: ListParameters<ReceiverSort> =
+        list_parameters!(request, sort, { position => ReceiverSort::Position });
+    parameters.order = parameters.order.or(Some(v1::SortOrder::Asc.into()));
+    // A position is unique by itself; what the rows of this list have beside it is the same in all of them.
+    parameters
+        .request(ReceiverSort::Position, Totals::ByPage, |_| Some(id.uuid()))
+        .map_err(Error::invalid)
+}
+
+fn receiver_status(number: i32) -> Option<ReceiverStatus> {
+    match v1::ReceiverStatus::try_from(number).ok()? {
+        v1::ReceiverStatus::Unspecified => None,
+        v1::ReceiverStatus::Pending => Some(ReceiverStatus::Pending),
+        v1::ReceiverStatus::Sent => Some(ReceiverStatus::Sent),
+        v1::ReceiverStatus::Failed => Some(ReceiverStatus::Failed),
+        v1::ReceiverStatus::Skipped => Some(ReceiverStatus::Skipped),
+    }
+}
+
+impl From<ReceiverStatus> for v1::ReceiverStatus {
+    fn from(status: ReceiverStatus) -> Self {
+        match status {
+            ReceiverStatus::Pending => Self::Pending,
+            ReceiverStatus::Sent => Self::Sent,
+            ReceiverStatus::Failed => Self::Failed,
+            ReceiverStatus::Skipped => Self::Skipped,
+        }
     }
 }
 
@@ -55,9 +119,10 @@ impl From<Sent> for v1::SendNotificationResponse {
             notification_id: sent.notification_id.to_string(),
             channels: types(&sent.channels),
             mode: sent.mode.to_string(),
-            total: i32::try_from(sent.receivers.len()).unwrap_or(i32::MAX),
+            total: convert::count(sent.total),
             duplicate_count: convert::count(sent.duplicate_count),
             receivers: sent.receivers.into_iter().map(Into::into).collect(),
+            batch_id: batch_id(sent.mode, sent.notification_id),
         }
     }
 }
@@ -86,14 +151,21 @@ impl From<Notification> for v1::Notification {
             duplicate_count: convert::count(notification.duplicate_count),
             receivers: notification.receivers.into_iter().map(Into::into).collect(),
             completed_at: notification.completed_at.map(convert::timestamp),
+            batch_id: batch_id(notification.mode, notification.id),
             created_at: Some(convert::timestamp(notification.created_at)),
         }
     }
 }
 
+fn batch_id(mode: SendMode, id: NotificationId) -> Option<String> {
+    (mode == SendMode::Batch).then(|| id.to_string())
+}
+
 impl From<Receiver> for v1::NotificationReceiver {
     fn from(receiver: Receiver) -> Self {
         Self {
+            status: v1::ReceiverStatus::from(receiver.status()).into(),
+            position: convert::count(receiver.position),
             receiver: receiver.uid.to_string(),
             deliveries: receiver.deliveries.into_iter().map(Into::into).collect(),
         }

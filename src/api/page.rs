@@ -80,6 +80,12 @@ impl CursorValue for String {
     }
 }
 
+impl CursorValue for i32 {
+    fn sort_value(&self) -> Option<SortValue> {
+        Some(SortValue::Number((*self).into()))
+    }
+}
+
 impl<S: Sortable> ListParameters<S> {
     /// What the list is asked for. `id_of` reads the cursor's `id`.
     ///
@@ -216,8 +222,9 @@ fn cursor_parameters(affix: v1::Affix, field: SortField, position: &Position, id
         (SortValue::Time(at), SortField::UpdatedAt) => parameters.updated_at = Some(convert::timestamp(*at)),
         (SortValue::Text(text), SortField::Name) => parameters.name = Some(text.clone()),
         (SortValue::Text(text), SortField::ChannelType) => parameters.channel_type = Some(text.clone()),
-        (SortValue::Time(_), SortField::Name | SortField::ChannelType)
-        | (SortValue::Text(_), SortField::SentAt | SortField::CreatedAt | SortField::UpdatedAt) => {}
+        (SortValue::Number(number), SortField::Position) => parameters.position = i32::try_from(*number).ok(),
+        // A field has values of one type only.
+        (SortValue::Time(_) | SortValue::Text(_) | SortValue::Number(_), _) => {}
     }
     parameters
 }

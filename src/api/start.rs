@@ -25,11 +25,9 @@ macro_rules! packed {
     };
 }
 
-/// The layers and doors of a service. `stopping` is cancelled when the server stops.
-///
-/// # Errors
-/// Internal, when the routes contradict each other, which the build has excluded.
-pub fn edge(service: &Service, options: &Options, (meter, stopping): (Meter, CancellationToken)) -> Result<Edge> {
+/// The layers in front of some doors. `stopping` is cancelled when the server stops.
+#[must_use]
+pub fn edge(service: &Service, doors: Doors, options: &Options, (meter, stopping): (Meter, CancellationToken)) -> Edge {
     let (finder, checker) = (service.clone(), service.clone());
     let means = Means {
         find_key: Arc::new(move |digest| {
@@ -47,7 +45,19 @@ pub fn edge(service: &Service, options: &Options, (meter, stopping): (Meter, Can
         clock: service.clock().clone(),
         stopping,
     };
-    Ok(Edge::new(doors(service)?, options, means))
+    Edge::new(doors, options, means)
+}
+
+/// No service at all, for a process that answers nobody: what is left are the pages for operators.
+///
+/// # Errors
+/// As [`doors`].
+pub fn no_doors() -> Result<Doors> {
+    Ok(Doors {
+        rest: Router::new(Vec::new()).map_err(Error::internal)?,
+        grpc: Services::new(),
+        methods: Vec::new(),
+    })
 }
 
 /// Every service of the contract on both doors, and reflection over gRPC.

@@ -14,9 +14,15 @@ pub const SOURCE: &str = "campaigns-service";
 /// Languages of the messages for end users.
 const LOCALE: &str = "en-US";
 
+/// Bytes of violations that a status holds. It travels in headers, which most clients take up to 16 KiB of, and says each
+/// violation four times, three of them in base64.
+const VIOLATION_BYTES_MAX: usize = 2_400;
+
 /// The status of an error. What caused it stays behind.
 #[must_use]
 pub fn to_status(error: &Error) -> Status {
+    let fitting = fitting(error);
+    let error = fitting.as_ref().unwrap_or(error);
     let reason = error.reason();
     let metadata: HashMap<String, String> = details(error).into_iter().collect();
     let mut rich = ErrorDetails::with_error_info(reason.word(), SOURCE, metadata);
@@ -37,6 +43,40 @@ pub fn to_status(error: &Error) -> Status {
         message => message,
     };
     Status::with_error_details(Code::from_i32(reason.grpc_code()), message, rich)
+}
+
+/// The same error with fewer violations, where not all of them fit into a status. One that counts what is not named stays.
+fn fitting(error: &Error) -> Option<Error> {
+    let bytes = |violation: &Violation| violation.field.len().saturating_add(violation.problem().len());
+    let mut left = VIOLATION_BYTES_MAX;
+    let fits = |violation: &&Violation| match left.checked_sub(bytes(violation)) {
+        Some(rest) => {
+            left = rest;
+            true
+        }
+        None => false,
+    };
+    let all = error.violations();
+    let mut named: Vec<Violation> = all.iter().take_while(fits).cloned().collect();
+    let omitted = all.get(named.len()..).filter(|omitted| !omitted.is_empty())?;
+    let count = omitted.iter().filter(|violation| violation.field != Violation::UNNAMED);
+    let rule = format!("and {} more problems do not fit into a gRPC status", count.count());
+    named.push(Violation::new(Violation::UNNAMED, rule));
+    named.extend(
+        omitted
+            .iter()
+            .filter(|violation| violation.field == Violation::UNNAMED)
+            .cloned(),
+    );
+    let fewer = Error::violated(error.reason(), named).saying(error.message().to_owned());
+    let fewer = error
+        .metadata()
+        .iter()
+        .fold(fewer, |fewer, (key, value)| fewer.with(key, value));
+    Some(match error.retry_hint() {
+        Some(wait) => fewer.retry_after(wait),
+        None => fewer,
+    })
 }
 
 /// The error of a status: by its reason when it is one of ours, else by its code, as for what tonic itself refuses.

@@ -22,10 +22,17 @@ pub(super) async fn serve(config: Config) -> Result<(), Fault> {
     let server = bind(&config).await?;
     let stop = CancellationToken::new();
     let meter = Meter::new();
-    let edge = start::edge(&service, &config.edge(), (meter.clone(), stop.clone()))?;
+    let doors = if config.roles.api {
+        start::doors(&service)?
+    } else {
+        start::no_doors()?
+    };
+    let edge = start::edge(&service, doors, &config.edge(), (meter.clone(), stop.clone()));
     announce(&server, &config)?;
     let tasks = TaskTracker::new();
-    worker::start(&service, &tasks, &stop);
+    if config.roles.worker {
+        worker::start(&service, config.workers, &tasks, &stop);
+    }
     let ended = {
         let run = server.run(edge, meter, stop.clone());
         tokio::pin!(run);

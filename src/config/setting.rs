@@ -247,6 +247,36 @@ pub static SETTINGS: &[Setting] = &[
         "How long feed items, notifications and deliveries are kept after they were sent; then they are removed for good",
     ),
     plain(
+        "roles",
+        Kind::Text {
+            rule: "must be api, worker, or both with a comma between them",
+            keeps: |text| {
+                let roles = list(text);
+                !roles.is_empty() && roles.iter().all(|role| matches!(role.as_str(), "api" | "worker"))
+            },
+        },
+        "api,worker",
+        "What this process does: answer calls, do background work such as batches, or both. Health, readiness and metrics are always served",
+    ),
+    plain(
+        "workers",
+        number("workers", 1, 16),
+        "4",
+        "Pages of batches that this process does at once; with SQLite they take turns",
+    ),
+    plain(
+        "page_rows",
+        number("recipients", 10, 10_000),
+        "",
+        "Recipients of a batch that one page holds. Unset, 1,000 with PostgreSQL and 200 with SQLite",
+    ),
+    plain(
+        "lease_seconds",
+        number("seconds", 1, 600),
+        "30",
+        "How long a worker may hold a page without a sign of life before another one takes it over",
+    ),
+    plain(
         "deadline_max_seconds",
         number("seconds", 1, 600),
         "30",

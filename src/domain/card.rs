@@ -10,8 +10,9 @@ use serde_json::Value;
 use crate::model::channel::JsonObject;
 use crate::model::feed::{FeedItem, Shown, StoredItem};
 use crate::model::id::{AppId, TemplateId, TemplateVersionId};
-use crate::model::template::Sendable;
+use crate::model::notification::Copied;
 use crate::model::template::content::Compiled;
+use crate::model::template::{Sendable, SendableChannel};
 use crate::model::user::Uid;
 use crate::model::variable::VariableValues;
 use crate::model::{Error, Result};
@@ -62,6 +63,23 @@ impl Cards {
             number: template.version,
             content: Compiled::of(channels).map_err(Error::internal)?,
         }))
+    }
+
+    /// The content of a version that was sent, for a page of that send. It never changes any more.
+    ///
+    /// # Errors
+    /// Internal, when the version cannot be rendered.
+    pub(super) fn of_page(&self, copied: &Copied, ways: &[SendableChannel]) -> Result<Arc<VersionContent>> {
+        if let Some(found) = self.0.get(&copied.version_id) {
+            return Ok(found);
+        }
+        let content = Arc::new(VersionContent {
+            template_id: copied.template_id,
+            number: copied.version,
+            content: Compiled::of(ways.iter().map(|way| &way.content)).map_err(Error::internal)?,
+        });
+        self.keep(copied.version_id, Arc::clone(&content));
+        Ok(content)
     }
 
     /// Keeps the content of a version whose send is committed, so that it never changes.

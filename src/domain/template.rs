@@ -7,7 +7,7 @@ pub use channel::{remove_channel, set_channel};
 
 use super::{Acting, Service, Written, user};
 use crate::model::channel::{ChannelType, JsonObject};
-use crate::model::id::{AppId, ChannelId, TemplateId};
+use crate::model::id::{AppId, ChannelId, TemplateId, TemplateVersionId};
 use crate::model::name::Name;
 use crate::model::page::{Page, PageRequest};
 use crate::model::slug::{Reference, Slug};
@@ -17,6 +17,7 @@ use crate::model::template::{
     SLUG_PREFIX, Sendable, SendableChannel, Template, TemplateChannel, TemplateFilter, TemplatePatch, TemplateSort,
     TemplateStatus, TemplateVersion, content, sequence,
 };
+use crate::model::variable::VariableDefinition;
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Timestamp, Violation, card};
 use crate::store::{Tx, category as categories, channel as channels, template as store};
@@ -277,6 +278,23 @@ pub async fn load_for_send(
         variable_schema: sent.content.variable_schema,
         channels: with_instances(tx, app, sent.content.channels).await?,
     })
+}
+
+/// What a page renders with: the variables and the content of a version, with the channels as they stand. Until the
+/// transaction ends, whoever switches one of those off waits.
+///
+/// # Errors
+/// Internal, when there is no such version, which nothing deletes.
+pub async fn load_for_page(
+    tx: &Tx,
+    app: AppId,
+    version: TemplateVersionId,
+) -> Result<(Vec<VariableDefinition>, Vec<SendableChannel>)> {
+    let content = store::get_content(tx, app, version).await?;
+    Ok((
+        content.variable_schema,
+        with_instances(tx, app, content.channels).await?,
+    ))
 }
 
 async fn insert(tx: &Tx, app: AppId, new: NewTemplate, now: Timestamp) -> Result<Template> {

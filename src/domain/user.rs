@@ -237,6 +237,19 @@ pub(crate) async fn resolve_many(
         .collect())
 }
 
+/// What is known of each of these uids now, in the transaction of a page. Until it ends nobody can deactivate or delete
+/// those that were found.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn look_up_shared(tx: &Tx, app: AppId, uids: BTreeSet<Uid>) -> Result<BTreeMap<Uid, Resolved>> {
+    let found = store::find_candidates_shared(tx, app, &uids.iter().collect()).await?;
+    Ok(found
+        .into_iter()
+        .map(|(uid, candidate)| (uid, candidate.resolved()))
+        .collect())
+}
+
 async fn set_deactivated(
     service: &Service,
     acting: &Acting,

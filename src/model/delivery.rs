@@ -27,6 +27,8 @@ impl DeliveryReason {
     pub const CHANNEL_MISSING: Self = Self(Cow::Borrowed("channel_missing"));
     /// Nothing in this installation can send on the type.
     pub const PROVIDER_NOT_CONFIGURED: Self = Self(Cow::Borrowed("provider_not_configured"));
+    /// It could not be written down, however often it was tried.
+    pub const INTERNAL_ERROR: Self = Self(Cow::Borrowed("internal_error"));
 
     /// A reason as a row holds it.
     #[must_use]
@@ -150,6 +152,12 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// All receivers that were dealt with.
+    #[must_use]
+    pub const fn settled(&self) -> u32 {
+        self.sent.saturating_add(self.failed).saturating_add(self.skipped)
+    }
+
     /// Counts one more receiver.
     pub fn add(&mut self, reached: Reached) {
         let count = match reached {

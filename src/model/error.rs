@@ -56,6 +56,9 @@ pub struct Violation {
 }
 
 impl Violation {
+    /// The field of the one that counts those that are not named.
+    pub const UNNAMED: &str = "…";
+
     /// The largest part of a received value that is repeated, in characters.
     pub const RECEIVED_MAX: usize = 100;
 
@@ -88,6 +91,43 @@ impl Violation {
             Some(received) => format!("{}, received {received:?}", self.rule),
             None => self.rule.clone(),
         }
+    }
+}
+
+/// Violations as they are found. A request of thousands of parts may break thousands of rules, so only the first
+/// [`Violations::NAMED_MAX`] are kept by name, and the rest is counted.
+#[derive(Debug, Default)]
+pub struct Violations {
+    named: Vec<Violation>,
+    more: usize,
+}
+
+impl Violations {
+    /// Violations that are named at most.
+    pub const NAMED_MAX: usize = 100;
+
+    /// Adds one.
+    pub fn push(&mut self, violation: Violation) {
+        if self.named.len() < Self::NAMED_MAX {
+            self.named.push(violation);
+        } else {
+            self.more = self.more.saturating_add(1);
+        }
+    }
+
+    /// Nothing, if nothing was found.
+    ///
+    /// # Errors
+    /// With this reason, all that was found.
+    pub fn into_result(mut self, reason: Reason) -> Result<()> {
+        if self.named.is_empty() {
+            return Ok(());
+        }
+        if self.more > 0 {
+            let rule = format!("and {} more problems were found", self.more);
+            self.named.push(Violation::new(Violation::UNNAMED, rule));
+        }
+        Err(Error::violated(reason, self.named))
     }
 }
 

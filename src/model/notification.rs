@@ -3,18 +3,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use serde::{Deserialize, Serialize};
-
 use super::channel::ChannelType;
-use super::delivery::{Counts, Delivery, DeliveryReason, Reached, Verdict};
-use super::id::{CategoryId, DeliveryId, FeedItemId, NotificationId, TemplateId, TemplateVersionId};
+use super::delivery::{Delivery, DeliveryReason, Reached, Verdict};
+use super::id::{CategoryId, DeliveryId, FeedItemId, TemplateId, TemplateVersionId};
 use super::name::Name;
 use super::template::content::Compiled;
 use super::template::{DataType, Sendable, SendableChannel, TemplateChannel};
 use super::user::{self, Uid};
 use super::variable::{self, VariableDefinition, VariableValues};
 use super::word::words;
-use super::{Error, Reason, Result, Timestamp, Violation};
+use super::{Error, Reason, Result, Timestamp, Violation, Violations};
+
+mod receiver;
+mod sent;
+
+pub use receiver::{Receiver, ReceiverSort, ReceiverStatus};
+pub use sent::{Notification, NotificationStatus, Progress, Sent};
 
 mod fault;
 
@@ -23,17 +27,26 @@ use fault::Layers;
 /// The most receivers of a send that is done when it answers, named twice or not.
 pub const REALTIME_RECEIVERS_MAX: usize = 10;
 
+/// The most receivers of any send, named twice or not.
+pub const RECEIVERS_MAX: usize = 10_000;
+
+/// The most receivers that are shown with their notification; those of a larger one are a list of their own.
+pub const RECEIVERS_SHOWN_MAX: u32 = 100;
+
 /// How a notification is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendMode {
     /// All of it before the answer.
     Realtime,
+    /// Accepted before the answer, done after it.
+    Batch,
     /// One that a later build knows.
     Unknown(i16),
 }
 
 words!(SendMode {
     Realtime = 1 "realtime",
+    Batch = 2 "batch",
 });
 
 impl SendMode {
@@ -42,25 +55,22 @@ impl SendMode {
     /// # Errors
     /// Invalid mode for a word that is not offered, target limit exceeded for more receivers than the mode takes.
     pub fn choose(asked: Option<&str>, received: usize) -> Result<Self> {
-        if let Some(word) = asked
-            && word != "realtime"
-            && word != "batch"
-        {
-            let message = format!("mode must be realtime, received {word:?}");
-            return Err(Error::new(Reason::InvalidMode, message).with("mode", word));
-        }
-        if received > REALTIME_RECEIVERS_MAX {
-            let message =
-                format!("receivers must not hold more than {REALTIME_RECEIVERS_MAX} uids, received {received}");
+        let (mode, limit) = match asked {
+            None if received > REALTIME_RECEIVERS_MAX => (Self::Batch, RECEIVERS_MAX),
+            None | Some("realtime") => (Self::Realtime, REALTIME_RECEIVERS_MAX),
+            Some("batch") => (Self::Batch, RECEIVERS_MAX),
+            Some(word) => {
+                let message = format!("mode must be realtime or batch, received {word:?}");
+                return Err(Error::new(Reason::InvalidMode, message).with("mode", word));
+            }
+        };
+        if received > limit {
+            let message = format!("receivers must not hold more than {limit} uids in mode {mode}, received {received}");
             return Err(Error::new(Reason::TargetLimitExceeded, message)
-                .with("limit", REALTIME_RECEIVERS_MAX)
+                .with("limit", limit)
                 .with("received", received));
         }
-        if asked == Some("batch") {
-            let message = "mode batch is not offered yet, send to up to 10 receivers with mode realtime";
-            return Err(Error::new(Reason::InvalidMode, message).with("mode", "batch"));
-        }
-        Ok(Self::Realtime)
+        Ok(mode)
     }
 }
 
@@ -112,16 +122,14 @@ impl NewSend {
     pub fn check(request: SendRequest) -> Result<Self> {
         let received = request.receivers.len();
         let mode = SendMode::choose(request.mode.as_deref(), received)?;
-        let mut violations = Vec::new();
+        let mut violations = Violations::default();
         if received == 0 {
             violations.push(Violation::new("receivers", "must hold at least 1 uid"));
         }
         let receivers = distinct(&request.receivers, &mut violations);
         let own = own_values(request.variables, &receivers, &mut violations);
         check_values("defaults", &request.defaults, &mut violations);
-        if !violations.is_empty() {
-            return Err(Error::invalid(violations));
-        }
+        violations.into_result(Reason::BadRequest)?;
         let duplicates = received.saturating_sub(receivers.len());
         Ok(Self {
             template: request.template,
@@ -136,7 +144,7 @@ impl NewSend {
     }
 }
 
-fn distinct(named: &[String], violations: &mut Vec<Violation>) -> Vec<Uid> {
+fn distinct(named: &[String], violations: &mut Violations) -> Vec<Uid> {
     let mut seen = BTreeSet::new();
     let mut receivers = Vec::new();
     for (index, text) in named.iter().enumerate() {
@@ -152,8 +160,9 @@ fn distinct(named: &[String], violations: &mut Vec<Violation>) -> Vec<Uid> {
 fn own_values(
     named: BTreeMap<String, VariableValues>,
     receivers: &[Uid],
-    violations: &mut Vec<Violation>,
+    violations: &mut Violations,
 ) -> BTreeMap<Uid, VariableValues> {
+    let receivers: BTreeSet<&Uid> = receivers.iter().collect();
     let mut own = BTreeMap::new();
     for (text, values) in named {
         let path = format!("variables.{text}");
@@ -177,9 +186,9 @@ fn own_values(
     own
 }
 
-fn check_values(path: &str, values: &VariableValues, violations: &mut Vec<Violation>) {
+fn check_values(path: &str, values: &VariableValues, violations: &mut Violations) {
     let checked = values.iter().map(|(key, value)| value.check(&format!("{path}.{key}")));
-    violations.extend(checked.flatten());
+    checked.flatten().for_each(|violation| violations.push(violation));
 }
 
 /// What becomes of an active user's delivery on a way out of a template.
@@ -224,33 +233,60 @@ pub fn check_ways(ways: &[SendableChannel]) -> Result<()> {
 /// The values of each receiver, in the order of the receivers: their own, else the send's, else the template's.
 ///
 /// # Errors
+/// As [`check_receivers`].
+pub fn settle(send: &NewSend, template: &Sendable, content: &Compiled) -> Result<Vec<VariableValues>> {
+    check_receivers(send, template, content)?;
+    let none = VariableValues::new();
+    let own = send.receivers.iter().map(|uid| send.own.get(uid).unwrap_or(&none));
+    Ok(own
+        .map(|own| values_of(own, &send.defaults, &template.variable_schema, content))
+        .collect())
+}
+
+/// Checks what every receiver of a send would be shown. Receivers without values of their own are all shown the same, so
+/// for them it is looked at once.
+///
+/// # Errors
 /// Invalid variables, with every required one that a receiver lacks, every value of another type than the template
 /// declares, and everything that values break in the content.
-pub fn settle(send: &NewSend, template: &Sendable, content: &Compiled) -> Result<Vec<VariableValues>> {
-    let none = VariableValues::new();
-    let schema = template.variable_schema.as_slice();
-    let mut violations = Vec::new();
-    let mut settled = Vec::with_capacity(send.receivers.len());
+pub fn check_receivers(send: &NewSend, template: &Sendable, content: &Compiled) -> Result<()> {
+    const ANYBODY: &str = "variables.*";
+    let faults = |path: &str, own: &VariableValues| {
+        let defaults = &send.defaults;
+        fault::of(Layers { path, own, defaults }, &template.variable_schema, content)
+    };
+    let common = faults(ANYBODY, &VariableValues::new());
+    let mut violations = Violations::default();
     // What is wrong with the send's own values is the same for everybody, and said once.
     let mut said = HashSet::new();
     for uid in &send.receivers {
-        let layers = Layers {
-            path: &format!("variables.{uid}"),
-            own: send.own.get(uid).unwrap_or(&none),
-            defaults: &send.defaults,
-        };
-        let found = fault::of(layers, schema, content).into_iter();
-        violations.extend(found.filter(|violation| said.insert((violation.field.clone(), violation.rule.clone()))));
-        let mut values = variable::resolve(schema, &[layers.own, layers.defaults]).to_values();
-        // What the card does not show is no part of what a feed item is rendered with.
-        values.retain(|key, _| content.in_app().is_none_or(|card| card.uses(key)));
-        settled.push(values);
+        let path = format!("variables.{uid}");
+        let of_own = send.own.get(uid).map(|own| faults(&path, own));
+        for found in of_own.as_ref().unwrap_or(&common) {
+            let mut violation = found.clone();
+            if let Some(rest) = found.field.strip_prefix(ANYBODY) {
+                violation.field = format!("{path}{rest}");
+            }
+            let of_receiver = violation.field.starts_with(&path);
+            if of_receiver || said.insert((violation.field.clone(), violation.rule.clone())) {
+                violations.push(violation);
+            }
+        }
     }
-    if violations.is_empty() {
-        Ok(settled)
-    } else {
-        Err(Error::violated(Reason::InvalidVariables, violations))
-    }
+    violations.into_result(Reason::InvalidVariables)
+}
+
+/// What one receiver's content is rendered with. What the in-app card does not show is no part of it.
+#[must_use]
+pub fn values_of(
+    own: &VariableValues,
+    defaults: &VariableValues,
+    schema: &[VariableDefinition],
+    content: &Compiled,
+) -> VariableValues {
+    let mut values = variable::resolve(schema, &[own, defaults]).to_values();
+    values.retain(|key, _| content.in_app().is_none_or(|card| card.uses(key)));
+    values
 }
 
 /// Whether a recipient is served at all.
@@ -262,6 +298,8 @@ pub enum RecipientOutcome {
     UnknownUser,
     /// The user is deactivated.
     UserDeactivated,
+    /// What was planned could not be written down, however often it was tried.
+    Failed,
     /// One that a later build knows.
     Unknown(i16),
 }
@@ -270,6 +308,7 @@ words!(RecipientOutcome {
     Planned = 1 "planned",
     UnknownUser = 2 "unknown_user",
     UserDeactivated = 3 "user_deactivated",
+    Failed = 4 "failed",
 });
 
 impl RecipientOutcome {
@@ -283,20 +322,21 @@ impl RecipientOutcome {
         }
     }
 
-    /// The deliveries of a recipient that is not served: one suppressed for each channel type. The ledger has no lines
-    /// for them, because all of them would say the same.
+    /// The deliveries of a recipient that is not served: one for each channel type. The ledger has no lines for them,
+    /// because all of them would say the same.
     #[must_use]
-    pub fn skipped(self, channels: &[ChannelType]) -> Option<Vec<Delivery>> {
-        let reason = match self {
+    pub fn unserved(self, channels: &[ChannelType]) -> Option<Vec<Delivery>> {
+        let verdict = match self {
             // What a later build made of them is in the ledger, if anywhere.
             Self::Planned | Self::Unknown(_) => return None,
-            Self::UnknownUser => DeliveryReason::UNKNOWN_USER,
-            Self::UserDeactivated => DeliveryReason::USER_DEACTIVATED,
+            Self::UnknownUser => Verdict::suppressed(DeliveryReason::UNKNOWN_USER),
+            Self::UserDeactivated => Verdict::suppressed(DeliveryReason::USER_DEACTIVATED),
+            Self::Failed => Verdict::failed(DeliveryReason::INTERNAL_ERROR),
         };
         let delivery = |channel_type: &ChannelType| Delivery {
             channel_type: *channel_type,
             channel_id: None,
-            verdict: Verdict::suppressed(reason.clone()),
+            verdict: verdict.clone(),
             feed_item_id: None,
         };
         Some(channels.iter().map(delivery).collect())
@@ -350,9 +390,10 @@ pub fn plan(
             values,
             lines: match RecipientOutcome::of(user) {
                 RecipientOutcome::Planned => lines(),
-                RecipientOutcome::UnknownUser | RecipientOutcome::UserDeactivated | RecipientOutcome::Unknown(_) => {
-                    Vec::new()
-                }
+                RecipientOutcome::UnknownUser
+                | RecipientOutcome::UserDeactivated
+                | RecipientOutcome::Failed
+                | RecipientOutcome::Unknown(_) => Vec::new(),
             },
         })
         .collect()
@@ -379,8 +420,9 @@ impl PlannedRecipient {
         let planned = || self.lines.iter().map(|line| line.delivery.clone()).collect();
         Receiver {
             uid: self.uid.clone(),
+            position: u32::try_from(self.seq).unwrap_or(u32::MAX),
             deliveries: RecipientOutcome::of(self.user)
-                .skipped(channels)
+                .unserved(channels)
                 .unwrap_or_else(planned),
         }
     }
@@ -440,95 +482,6 @@ pub fn data_type(ways: &[SendableChannel]) -> DataType {
     in_app(ways)
         .or(first)
         .map_or_else(DataType::default, |content| content.data_type)
-}
-
-/// One receiver and what became of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Receiver {
-    /// Their uid.
-    pub uid: Uid,
-    /// One delivery for each channel type of the template.
-    pub deliveries: Vec<Delivery>,
-}
-
-/// What a send answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sent {
-    /// The notification.
-    pub notification_id: NotificationId,
-    /// The channel types of the template.
-    pub channels: Vec<ChannelType>,
-    /// How it was sent.
-    pub mode: SendMode,
-    /// How often a receiver was named again.
-    pub duplicate_count: u32,
-    /// The distinct receivers, in the order in which they were first named.
-    pub receivers: Vec<Receiver>,
-}
-
-/// How far a notification has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotificationStatus {
-    /// Receivers are still being dealt with.
-    Dispatching,
-    /// Every receiver was served or skipped.
-    Completed,
-    /// No receiver was served, and at least one failed.
-    Failed,
-    /// Some receivers were served, and some failed.
-    PartiallyFailed,
-    /// One that a later build knows.
-    Unknown(i16),
-}
-
-words!(NotificationStatus {
-    Dispatching = 1 "dispatching",
-    Completed = 2 "completed",
-    Failed = 3 "failed",
-    PartiallyFailed = 4 "partially_failed",
-});
-
-impl NotificationStatus {
-    /// The status once every receiver was dealt with.
-    #[must_use]
-    pub const fn of(counts: Counts) -> Self {
-        match (counts.sent, counts.failed) {
-            (_, 0) => Self::Completed,
-            (0, _) => Self::Failed,
-            (_, _) => Self::PartiallyFailed,
-        }
-    }
-}
-
-/// One send of one template.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notification {
-    /// Its id.
-    pub id: NotificationId,
-    /// What it says about its template.
-    pub copied: Copied,
-    /// The sender's own mark.
-    pub tag: Option<String>,
-    /// How it was sent.
-    pub mode: SendMode,
-    /// How far it has come.
-    pub status: NotificationStatus,
-    /// The channel types of the template.
-    pub channels: Vec<ChannelType>,
-    /// What the content is.
-    pub data_type: DataType,
-    /// The distinct receivers.
-    pub total: u32,
-    /// The receivers by what became of them.
-    pub counts: Counts,
-    /// How often a receiver was named again.
-    pub duplicate_count: u32,
-    /// What became of each receiver, in order.
-    pub receivers: Vec<Receiver>,
-    /// When the last receiver was dealt with.
-    pub completed_at: Option<Timestamp>,
-    /// When it was accepted.
-    pub created_at: Timestamp,
 }
 
 #[cfg(test)]

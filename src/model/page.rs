@@ -39,6 +39,8 @@ pub enum SortField {
     Name,
     /// `channelType`.
     ChannelType,
+    /// `position`.
+    Position,
 }
 
 impl SortField {
@@ -51,6 +53,7 @@ impl SortField {
             Self::UpdatedAt => "updatedAt",
             Self::Name => "name",
             Self::ChannelType => "channelType",
+            Self::Position => "position",
         }
     }
 }
@@ -68,6 +71,8 @@ pub enum SortValue {
     Time(Timestamp),
     /// A text.
     Text(String),
+    /// A number.
+    Number(i64),
 }
 
 /// A row's place in a list: the value of the field that the list is sorted by, ties broken by id.

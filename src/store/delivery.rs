@@ -15,7 +15,7 @@ use crate::model::user::Resolved;
 use crate::model::{Result, Timestamp};
 
 /// The only step of a notification that is no sequence.
-const FIRST_STEP: i32 = 1;
+pub(super) const FIRST_STEP: i32 = 1;
 
 /// Writes the planned lines down, except those that are there already, and gives those that are new.
 ///
@@ -57,7 +57,7 @@ pub async fn insert_deliveries(
     Ok(new.into_iter().map(DeliveryId::from).collect())
 }
 
-/// The deliveries of a notification, by user. Of the users of one notification each has few.
+/// The deliveries of a notification to some of its users, by user. Each has few.
 ///
 /// # Errors
 /// Those of the database.
@@ -65,10 +65,13 @@ pub async fn list_deliveries(
     db: &impl ConnectionTrait,
     app: AppId,
     notification: NotificationId,
+    users: impl IntoIterator<Item = UserId>,
 ) -> Result<BTreeMap<UserId, Vec<Delivery>>> {
     let rows = delivery::Entity::find()
         .filter(delivery::Column::AppId.eq(app))
         .filter(delivery::Column::NotificationId.eq(notification))
+        .filter(delivery::Column::Step.eq(FIRST_STEP))
+        .filter(delivery::Column::UserId.is_in(users))
         .all(db)
         .await?;
     let mut lines: BTreeMap<UserId, Vec<Delivery>> = BTreeMap::new();

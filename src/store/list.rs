@@ -191,6 +191,7 @@ where
         let value = match &position.value {
             SortValue::Time(time) => Expr::val(*time),
             SortValue::Text(text) => Expr::val(text.as_str()),
+            SortValue::Number(number) => Expr::val(*number),
         };
         let row = Expr::tuple([self.sort.expr(), Expr::col(S::ID.as_column_ref())]);
         let cursor = Expr::tuple([value, Expr::val(position.id)]);

@@ -1,26 +1,22 @@
-//! Notifications and their recipients in the database. What becomes of a recipient is decided before it is written here.
-
-use std::collections::BTreeMap;
+//! Notifications in the database. What they come to is decided before it is written here, except that the counts of pages
+//! decide the final status.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QuerySelect, Select,
+    Statement,
 };
 
-use super::bulk;
-use super::delivery::list_deliveries;
-use super::entity::{notification, notification_recipient as recipient, page};
+use super::entity::{notification, page};
+use super::receiver::list_all_receivers;
 use super::value::Json;
 use crate::model::channel::ChannelType;
-use crate::model::delivery::{Counts, Delivery};
-use crate::model::id::{AppId, NotificationId, UserId};
+use crate::model::delivery::Counts;
+use crate::model::id::{AppId, NotificationId};
 use crate::model::name::Name;
-use crate::model::notification::{
-    Copied, Notification, NotificationStatus, PlannedRecipient, Receiver, RecipientOutcome, SendMode,
-};
+use crate::model::notification::{Copied, Notification, NotificationStatus, Progress, RECEIVERS_SHOWN_MAX, SendMode};
 use crate::model::template::DataType;
-use crate::model::user::{Resolved, Uid};
 use crate::model::variable::VariableValues;
-use crate::model::{Error, Reason, Result};
+use crate::model::{Error, Reason, Result, Timestamp};
 
 /// Writes a notification down. Its counts and receivers are not part of its row.
 ///
@@ -62,67 +58,28 @@ pub async fn insert_notification(
     Ok(())
 }
 
-/// Writes the recipients of a notification down, each with the values of its own.
-///
-/// # Errors
-/// Those of the database.
-pub async fn insert_recipients(
-    db: &impl ConnectionTrait,
-    app: AppId,
-    notification: NotificationId,
-    recipients: &[PlannedRecipient],
-    own: &BTreeMap<Uid, VariableValues>,
-) -> Result<()> {
-    let none = VariableValues::new();
-    let rows = recipients.iter().map(|recipient| {
-        Ok(recipient::Model {
-            app_id: app,
-            notification_id: notification,
-            seq: recipient.seq,
-            uid: recipient.uid.to_string(),
-            user_id: match recipient.user {
-                Resolved::Active(user) | Resolved::Deactivated(user) => Some(user),
-                Resolved::Unknown => None,
-            },
-            variables: Json::of(own.get(&recipient.uid).unwrap_or(&none))?,
-            outcome: RecipientOutcome::of(recipient.user).number(),
-        })
-    });
-    bulk::insert_all::<recipient::Entity>(db, &rows.collect::<Result<Vec<_>>>()?).await
-}
-
-/// One notification with its counts and what became of each receiver.
+/// One notification with its counts, and with its receivers if they are few.
 ///
 /// # Errors
 /// [`Reason::NotificationNotFound`], and those of the database.
 pub async fn get_notification(db: &impl ConnectionTrait, app: AppId, id: NotificationId) -> Result<Notification> {
-    let row = notification::Entity::find()
-        .filter(notification::Column::AppId.eq(app))
-        .filter(notification::Column::Id.eq(id))
-        .one(db)
-        .await?;
-    let row = row.ok_or_else(|| Error::not_found(Reason::NotificationNotFound, "notificationId", id))?;
+    let row = get_row(at(app, id), id, db).await?;
     let channels: Vec<ChannelType> = row.channels.read()?;
-    let receivers = list_receivers(db, app, id, &channels).await?;
+    let total = large(row.total_targets)?;
+    let receivers = if total <= RECEIVERS_SHOWN_MAX {
+        list_all_receivers(db, app, id, &channels).await?
+    } else {
+        Vec::new()
+    };
     Ok(Notification {
         id,
-        copied: Copied {
-            template_id: row.template_id,
-            template_name: Name::stored(row.template_name),
-            version_id: row.template_version_id,
-            version: large(row.template_version)?,
-            category_id: row.category_id,
-            category_name: row.category_name.map(Name::stored),
-            label: row.label,
-            alternative_text: row.alternative_text,
-            tags: row.tags.read()?,
-        },
+        copied: copied_of(&row)?,
         tag: row.tag,
         mode: SendMode::of_number(row.mode),
         status: NotificationStatus::of_number(row.status),
         channels,
         data_type: DataType::of_number(row.data_type),
-        total: large(row.total_targets)?,
+        total,
         counts: get_counts(db, app, id).await?,
         duplicate_count: large(row.duplicate_count)?,
         receivers,
@@ -131,35 +88,114 @@ pub async fn get_notification(db: &impl ConnectionTrait, app: AppId, id: Notific
     })
 }
 
-async fn list_receivers(
-    db: &impl ConnectionTrait,
-    app: AppId,
-    id: NotificationId,
-    channels: &[ChannelType],
-) -> Result<Vec<Receiver>> {
-    let rows = recipient::Entity::find()
-        .filter(recipient::Column::AppId.eq(app))
-        .filter(recipient::Column::NotificationId.eq(id))
-        .order_by_asc(recipient::Column::Seq)
-        .limit(RECEIVERS_MAX)
-        .all(db)
-        .await?;
-    let mut lines: BTreeMap<UserId, Vec<Delivery>> = list_deliveries(db, app, id).await?;
-    let receivers = rows.into_iter().map(|row| {
-        let mut served = row.user_id.and_then(|user| lines.remove(&user)).unwrap_or_default();
-        served.sort_by_key(|delivery| channels.iter().position(|channel| *channel == delivery.channel_type));
-        Receiver {
-            uid: Uid::stored(row.uid),
-            deliveries: RecipientOutcome::of_number(row.outcome)
-                .skipped(channels)
-                .unwrap_or(served),
-        }
-    });
-    Ok(receivers.collect())
+/// The channel types of a notification.
+///
+/// # Errors
+/// [`Reason::NotificationNotFound`], and those of the database.
+pub async fn get_channels(db: &impl ConnectionTrait, app: AppId, id: NotificationId) -> Result<Vec<ChannelType>> {
+    get_row(at(app, id), id, db).await?.channels.read()
 }
 
-/// The receivers that an answer holds at most, as the contract says.
-const RECEIVERS_MAX: u64 = 10_000;
+/// How far a notification has come.
+///
+/// # Errors
+/// [`Reason::NotificationNotFound`], and those of the database.
+pub async fn get_progress(db: &impl ConnectionTrait, app: AppId, id: NotificationId) -> Result<Progress> {
+    // The status first: once it is final, the counts are.
+    let row = get_row(at(app, id), id, db).await?;
+    Ok(Progress {
+        status: NotificationStatus::of_number(row.status),
+        total: large(row.total_targets)?,
+        counts: get_counts(db, app, id).await?,
+        completed_at: row.completed_at,
+    })
+}
+
+/// What a page needs of its notification.
+#[derive(Clone, Debug)]
+pub struct Sending {
+    /// What it says about its template.
+    pub copied: Copied,
+    /// The values of every recipient that has none of its own.
+    pub defaults: VariableValues,
+}
+
+/// A notification for a page of it. Until the transaction ends nobody can change its row.
+///
+/// # Errors
+/// [`Reason::NotificationNotFound`], and those of the database.
+pub async fn get_sending_shared(db: &impl ConnectionTrait, app: AppId, id: NotificationId) -> Result<Sending> {
+    let row = get_row(at(app, id).lock_shared(), id, db).await?;
+    Ok(Sending {
+        copied: copied_of(&row)?,
+        defaults: row.defaults.read()?,
+    })
+}
+
+fn at(app: AppId, id: NotificationId) -> Select<notification::Entity> {
+    notification::Entity::find()
+        .filter(notification::Column::AppId.eq(app))
+        .filter(notification::Column::Id.eq(id))
+}
+
+async fn get_row(
+    query: Select<notification::Entity>,
+    id: NotificationId,
+    db: &impl ConnectionTrait,
+) -> Result<notification::Model> {
+    let row = query.one(db).await?;
+    row.ok_or_else(|| Error::not_found(Reason::NotificationNotFound, "notificationId", id))
+}
+
+fn copied_of(row: &notification::Model) -> Result<Copied> {
+    Ok(Copied {
+        template_id: row.template_id,
+        template_name: Name::stored(row.template_name.clone()),
+        version_id: row.template_version_id,
+        version: large(row.template_version)?,
+        category_id: row.category_id,
+        category_name: row.category_name.clone().map(Name::stored),
+        label: row.label.clone(),
+        alternative_text: row.alternative_text.clone(),
+        tags: row.tags.read()?,
+    })
+}
+
+/// Notifications that become final in one statement at most.
+const COMPLETED_MAX: u64 = 100;
+
+/// Makes every notification final whose pages are all done, and says how many; only this one, if one is named.
+///
+/// It is one statement with its own condition, so it does not matter who comes first or how often. Pages never do it: two
+/// that end at once would each still see the other.
+///
+/// # Errors
+/// Those of the database.
+pub async fn complete_notifications(
+    db: &impl ConnectionTrait,
+    only: Option<(AppId, NotificationId)>,
+    now: Timestamp,
+) -> Result<u64> {
+    let named = if only.is_some() {
+        "AND n.app_id = $2 AND n.id = $3"
+    } else {
+        ""
+    };
+    let sql = format!(
+        "UPDATE notifications SET completed_at = $1, status = (SELECT CASE WHEN SUM(failed_count) = 0 THEN 2 \
+         WHEN SUM(sent_count) = 0 THEN 3 ELSE 4 END FROM pages p \
+         WHERE p.app_id = notifications.app_id AND p.notification_id = notifications.id) \
+         WHERE status = 1 AND id IN (SELECT n.id FROM notifications n WHERE n.status = 1 {named} \
+         AND NOT EXISTS (SELECT 1 FROM pages p WHERE p.app_id = n.app_id AND p.notification_id = n.id AND p.state <> 3) \
+         LIMIT {COMPLETED_MAX})"
+    );
+    let mut values: Vec<sea_orm::Value> = vec![now.into()];
+    if let Some((app, id)) = only {
+        values.extend([app.into(), id.into()]);
+    }
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+    Ok(db.execute_raw(statement).await?.rows_affected())
+}
 
 async fn get_counts(db: &impl ConnectionTrait, app: AppId, id: NotificationId) -> Result<Counts> {
     #[derive(FromQueryResult)]

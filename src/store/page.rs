@@ -1,24 +1,104 @@
-//! Pages in the database: how far each has come and what its recipients came to. Who may run one is not decided here.
+//! Pages in the database: who holds one, how far each has come and what its recipients came to. What is done for a
+//! recipient is not known here.
+//!
+//! A page is free when it is not done and no lease on it runs. Leases go by the clock of the database, so that nodes agree
+//! on them; SQLite has none but that of the process. Every lease raises the page's fence, and every step of its holder
+//! begins with [`hold_page`], which finds nothing once somebody else has leased it: a holder that stood still for longer
+//! than its lease changes nothing any more.
 
-use sea_orm::sea_query::{Expr, ExprTrait as _};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter};
+use std::time::Duration;
 
+use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait as _};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseBackend, EntityTrait, IntoActiveModel, QueryFilter, QueryResult, Statement,
+    UpdateMany, Value,
+};
+
+use super::bulk;
 use super::entity::page::{Column, Entity, Model};
-use super::notification::small;
+use super::notification::{large, small};
 use crate::model::delivery::Counts;
 use crate::model::id::{AppId, NotificationId};
 use crate::model::{Error, Result};
 
-/// The number of a page that is done. What is still to do has smaller ones.
-const DONE: i16 = 3;
+/// The number of a page that waits or is leased.
+const OPEN: i16 = 1;
+/// The number of a page that is done.
+pub(super) const DONE: i16 = 3;
 
 /// One page of one notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageKey {
     /// The notification.
     pub notification: NotificationId,
-    /// The number within it, from 1.
+    /// The number within it: that of the first recipient it was cut for.
     pub number: i32,
+}
+
+/// A page under a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leased {
+    /// The app.
+    pub app: AppId,
+    /// The page.
+    pub key: PageKey,
+    /// What tells this lease from those before and after it.
+    pub fence: i64,
+    /// Leases since the page last came on, this one included.
+    pub attempts: u32,
+}
+
+/// What is left to do of a page: recipients by their numbers, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// The first one.
+    pub from: i64,
+    /// The last one.
+    pub to: i64,
+}
+
+impl Rest {
+    /// How many recipients that is.
+    #[must_use]
+    pub const fn len(&self) -> i64 {
+        self.to.saturating_sub(self.from).saturating_add(1)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.to < self.from
+    }
+}
+
+/// Milliseconds since 1970 as a statement says them.
+const fn clock(backend: DatabaseBackend) -> &'static str {
+    match backend {
+        DatabaseBackend::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
+        _ => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
+}
+
+fn page(number: i32, app: AppId, notification: NotificationId, rest: Rest) -> Model {
+    Model {
+        app_id: app,
+        notification_id: notification,
+        number,
+        from_seq: rest.from,
+        to_seq: rest.to,
+        next_seq: rest.from,
+        state: OPEN,
+        lease_until: None,
+        fence: 0,
+        attempts: 0,
+        sent_count: 0,
+        failed_count: 0,
+        skipped_count: 0,
+    }
 }
 
 /// Writes down a page that is done in this very transaction, with so many recipients.
@@ -29,24 +109,14 @@ pub async fn insert_done(
     db: &impl ConnectionTrait,
     app: AppId,
     key: PageKey,
-    from_seq: i64,
+    from: i64,
     recipients: usize,
 ) -> Result<()> {
-    let next_seq = from_seq.saturating_add(i64::try_from(recipients).map_err(Error::internal)?);
+    let next = from.saturating_add(i64::try_from(recipients).map_err(Error::internal)?);
+    let to = next.saturating_sub(1);
     let row = Model {
-        app_id: app,
-        notification_id: key.notification,
-        number: key.number,
-        from_seq,
-        to_seq: next_seq.saturating_sub(1),
-        next_seq: from_seq,
         state: DONE,
-        lease_until: None,
-        fence: 0,
-        attempts: 1,
-        sent_count: 0,
-        failed_count: 0,
-        skipped_count: 0,
+        ..page(key.number, app, key.notification, Rest { from, to })
     };
     Entity::insert(row.into_active_model())
         .exec_without_returning(db)
@@ -54,7 +124,104 @@ pub async fn insert_done(
     Ok(())
 }
 
-/// Moves a page on to `next_seq` and adds what the recipients before it came to. The caller owns the row.
+/// Cuts the recipients from the first to the last into pages of so many, for workers to do.
+///
+/// # Errors
+/// Those of the database.
+pub async fn insert_open(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    notification: NotificationId,
+    recipients: Rest,
+    page_rows: u32,
+) -> Result<()> {
+    let step = i64::from(Ord::max(page_rows, 1));
+    let mut rows = Vec::new();
+    let mut from = recipients.from;
+    while from <= recipients.to {
+        let to = Ord::min(recipients.to, from.saturating_add(step).saturating_sub(1));
+        rows.push(page(number(from)?, app, notification, Rest { from, to }));
+        from = to.saturating_add(1);
+    }
+    bulk::insert_all::<Entity>(db, &rows).await
+}
+
+fn number(first: i64) -> Result<i32> {
+    i32::try_from(first).map_err(Error::internal)
+}
+
+/// Leases the first free page of an app behind `after`, in the order of apps, notifications and pages.
+///
+/// # Errors
+/// Those of the database.
+pub async fn claim_page(db: &impl ConnectionTrait, after: AppId, lease: Duration) -> Result<Option<Leased>> {
+    let backend = db.get_database_backend();
+    // The lock clause only spares claims that come at once from waiting for each other; what makes a claim right is that
+    // the outer condition says all of it once more, which PostgreSQL looks at again after waiting.
+    let skip = match backend {
+        DatabaseBackend::Postgres => "FOR UPDATE SKIP LOCKED",
+        _ => "",
+    };
+    let clock = clock(backend);
+    let free = format!("state <> 3 AND (lease_until IS NULL OR lease_until <= {clock})");
+    let sql = format!(
+        "UPDATE pages SET lease_until = {clock} + $1, fence = fence + 1, attempts = attempts + 1 \
+         WHERE (app_id, notification_id, number) = (SELECT app_id, notification_id, number FROM pages \
+         WHERE {free} AND app_id > $2 ORDER BY app_id, notification_id, number LIMIT 1 {skip}) AND {free} \
+         RETURNING app_id, notification_id, number, fence, attempts"
+    );
+    let values = [millis(lease).into(), after.into()];
+    let statement = Statement::from_sql_and_values(backend, sql, values);
+    let row = db.query_one_raw(statement).await?;
+    row.as_ref().map(leased_of).transpose()
+}
+
+fn leased_of(row: &QueryResult) -> Result<Leased> {
+    Ok(Leased {
+        app: row.try_get("", "app_id")?,
+        key: PageKey {
+            notification: row.try_get("", "notification_id")?,
+            number: row.try_get("", "number")?,
+        },
+        fence: row.try_get("", "fence")?,
+        attempts: large(row.try_get("", "attempts")?)?,
+    })
+}
+
+/// Locks a page for its holder until the transaction ends, lets the lease begin anew, and says what is left to do; nothing
+/// when somebody else holds the page by now, or it is done.
+///
+/// # Errors
+/// Those of the database.
+pub async fn hold_page(db: &impl ConnectionTrait, page: &Leased, lease: Duration) -> Result<Option<Rest>> {
+    let backend = db.get_database_backend();
+    let sql = format!(
+        "UPDATE pages SET lease_until = {} + $1 \
+         WHERE app_id = $2 AND notification_id = $3 AND number = $4 AND fence = $5 AND state <> 3 \
+         RETURNING next_seq, to_seq",
+        clock(backend)
+    );
+    let values: [Value; 5] = [
+        millis(lease).into(),
+        page.app.into(),
+        page.key.notification.into(),
+        page.key.number.into(),
+        page.fence.into(),
+    ];
+    let row = db
+        .query_one_raw(Statement::from_sql_and_values(backend, sql, values))
+        .await?;
+    let rest = row.map(|row| {
+        Ok(Rest {
+            from: row.try_get("", "next_seq")?,
+            to: row.try_get("", "to_seq")?,
+        })
+    });
+    rest.transpose()
+}
+
+/// Moves a page on to `next_seq` and adds what the recipients before it came to; behind its last recipient it is done. The
+/// caller owns the row.
 ///
 /// # Errors
 /// Those of the database.
@@ -66,14 +233,71 @@ pub async fn record_progress(
     counts: Counts,
 ) -> Result<()> {
     let plus = |column: Column, count: u32| Ok::<_, Error>(Expr::col(column).add(small(count)?));
-    Entity::update_many()
+    let is_done = Expr::col(Column::ToSeq).lt(next_seq);
+    let state = CaseStatement::new()
+        .case(is_done, DONE)
+        .finally(Expr::col(Column::State));
+    at(app, key)
         .col_expr(Column::NextSeq, Expr::value(next_seq))
+        .col_expr(Column::State, state.into())
+        .col_expr(Column::Attempts, Expr::value(0))
         .col_expr(Column::SentCount, plus(Column::SentCount, counts.sent)?)
         .col_expr(Column::FailedCount, plus(Column::FailedCount, counts.failed)?)
         .col_expr(Column::SkippedCount, plus(Column::SkippedCount, counts.skipped)?)
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
+fn at(app: AppId, key: PageKey) -> UpdateMany<Entity> {
+    Entity::update_many()
         .filter(Column::AppId.eq(app))
         .filter(Column::NotificationId.eq(key.notification))
         .filter(Column::Number.eq(key.number))
+}
+
+/// Ends a holder's lease, if it still has it: the page is free after `wait`.
+///
+/// # Errors
+/// Those of the database.
+pub async fn release_page(db: &impl ConnectionTrait, page: &Leased, wait: Duration) -> Result<()> {
+    let free = format!("{} + {}", clock(db.get_database_backend()), millis(wait));
+    at(page.app, page.key)
+        .filter(Column::Fence.eq(page.fence))
+        .col_expr(Column::LeaseUntil, Expr::cust(free))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
+/// Makes two pages out of what is left of one that the caller holds, both free at once. The second is named by its first
+/// recipient, which no other page of the notification begins with.
+///
+/// # Errors
+/// Those of the database.
+pub async fn halve_page(db: &impl ConnectionTrait, held: &Leased, rest: Rest) -> Result<()> {
+    let middle = rest.from.saturating_add(rest.len() / 2);
+    let second = Rest {
+        from: middle,
+        to: rest.to,
+    };
+    // The attempts stay with the halves, so that a half that fails again is halved again at once; a page of one recipient
+    // gets attempts of its own before it is given up.
+    let attempts = |recipients: i64| if recipients == 1 { Ok(0) } else { small(held.attempts) };
+    let row = Model {
+        attempts: attempts(second.len())?,
+        ..page(number(middle)?, held.app, held.key.notification, second)
+    };
+    Entity::insert(row.into_active_model())
+        .exec_without_returning(db)
+        .await?;
+    at(held.app, held.key)
+        .col_expr(Column::ToSeq, Expr::value(middle.saturating_sub(1)))
+        .col_expr(
+            Column::Attempts,
+            Expr::value(attempts(middle.saturating_sub(rest.from))?),
+        )
+        .col_expr(Column::LeaseUntil, Expr::value(None::<i64>))
         .exec(db)
         .await?;
     Ok(())

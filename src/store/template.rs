@@ -226,6 +226,20 @@ pub async fn find_version(
     row.as_ref().map(version_of).transpose()
 }
 
+/// The content of a version that was sent.
+///
+/// # Errors
+/// Internal, when there is no such version, and those of the database.
+pub async fn get_content(db: &impl ConnectionTrait, app: AppId, id: TemplateVersionId) -> Result<Content> {
+    let row = version::Entity::find()
+        .filter(version::Column::AppId.eq(app))
+        .filter(version::Column::Id.eq(id))
+        .one(db)
+        .await?;
+    let row = row.ok_or_else(|| Error::internal(format!("template version {id} was sent and is gone")))?;
+    Ok(version_of(&row)?.content)
+}
+
 /// Notes that a notification used a version, unless one did before.
 ///
 /// # Errors

@@ -20,6 +20,9 @@ use crate::model::user::{Profile, Resolved, Role, Uid, User, UserFilter, UserSor
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Timestamp};
 
+/// Rows that one statement inserts, so that the users of the largest send are not in memory as a whole once more.
+const INSERTED_MAX: usize = 1_000;
+
 impl SortBy<user::Entity> for UserSort {
     const ID: user::Column = user::Column::Id;
 
@@ -77,8 +80,10 @@ pub async fn insert_user(db: &impl ConnectionTrait, app: AppId, user: &User) -> 
 /// # Errors
 /// Those of the database.
 pub async fn insert_users(db: &impl ConnectionTrait, app: AppId, users: &[User]) -> Result<()> {
-    let rows = users.iter().map(|user| row_of(app, user)).collect::<Result<Vec<_>>>()?;
-    bulk::insert_new::<user::Entity>(db, &rows, user::Column::Id).await?;
+    for part in users.chunks(INSERTED_MAX) {
+        let rows = part.iter().map(|user| row_of(app, user)).collect::<Result<Vec<_>>>()?;
+        bulk::insert_new::<user::Entity>(db, &rows, user::Column::Id).await?;
+    }
     Ok(())
 }
 
@@ -134,8 +139,14 @@ async fn find_candidates(
         return Ok(BTreeMap::new());
     }
     let rows = Rows::new(db).column("uid", uids.iter().map(|uid| uid.to_string()));
+    // SQLite takes a CROSS JOIN in the order in which it is written. Left to itself it looks through all that was asked for
+    // once for each of the app's users.
+    let join = match db.get_database_backend() {
+        DatabaseBackend::Postgres => "JOIN",
+        _ => "CROSS JOIN",
+    };
     let sql = format!(
-        "SELECT u.uid, u.id, u.last_active_at, u.deactivated_at, u.deleted_at FROM {} JOIN users u ON u.app_id = {} AND u.uid = r.uid {lock}",
+        "SELECT u.uid, u.id, u.last_active_at, u.deactivated_at, u.deleted_at FROM {} {join} users u ON u.app_id = {} AND u.uid = r.uid {lock}",
         rows.table("r")?,
         rows.parameter(0),
     );

@@ -109,6 +109,7 @@ fn names_in_comments_exist() {
         "channel_disabled",
         "channel_missing",
         "provider_not_configured",
+        "internal_error",
         "default",
         "app_system",
     ];

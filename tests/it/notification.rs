@@ -231,10 +231,10 @@ everywhere! {
             ("template_not_approved", json!({"templateId": "draft", "receivers": ["ada"]})),
             ("version_unknown", json!({"templateId": "plain", "receivers": ["ada"], "templateVersion": 9})),
             ("mode_unknown", json!({"templateId": "plain", "receivers": ["ada"], "mode": "fast"})),
-            ("mode_batch", json!({"templateId": "plain", "receivers": ["ada"], "mode": "batch"})),
-            ("too_many", json!({"templateId": "plain", "receivers": eleven})),
+            ("mode_unknown_and_far_too_many", json!({"templateId": "plain", "receivers": many, "mode": "fast"})),
             ("too_many_realtime", json!({"templateId": "plain", "receivers": eleven, "mode": "realtime"})),
             ("far_too_many", json!({"templateId": "plain", "receivers": many})),
+            ("far_too_many_batch", json!({"templateId": "plain", "receivers": many, "mode": "batch"})),
             ("nobody", json!({"templateId": "plain", "receivers": []})),
             ("nothing", json!({})),
         ] {

@@ -1,6 +1,7 @@
 //! What a send is refused for before anything is looked up, which value wins, and what a page plans.
 
 use super::*;
+use crate::model::delivery::Counts;
 use crate::model::id::{ChannelId, UserId};
 use crate::model::render::OUTPUT_BYTES_MAX;
 use crate::model::template::ChannelInstance;
@@ -86,15 +87,16 @@ fn definition(key: &str, required: bool, default: Option<&str>) -> VariableDefin
 fn the_mode_follows_the_word_and_the_number_of_receivers() {
     assert_eq!(SendMode::choose(None, 10).unwrap(), SendMode::Realtime);
     assert_eq!(SendMode::choose(Some("realtime"), 1).unwrap(), SendMode::Realtime);
+    assert_eq!(SendMode::choose(None, 11).unwrap(), SendMode::Batch);
+    assert_eq!(SendMode::choose(None, 10_000).unwrap(), SendMode::Batch);
+    assert_eq!(SendMode::choose(Some("batch"), 1).unwrap(), SendMode::Batch);
     for (word, received, reason) in [
         (Some("fast"), 1, Reason::InvalidMode),
-        (Some("fast"), 11, Reason::InvalidMode),
+        (Some("fast"), 10_001, Reason::InvalidMode),
         (Some(""), 1, Reason::InvalidMode),
         (Some("Realtime"), 1, Reason::InvalidMode),
-        (Some("batch"), 10, Reason::InvalidMode),
-        (Some("batch"), 11, Reason::TargetLimitExceeded),
+        (Some("batch"), 10_001, Reason::TargetLimitExceeded),
         (Some("realtime"), 11, Reason::TargetLimitExceeded),
-        (None, 11, Reason::TargetLimitExceeded),
         (None, 10_001, Reason::TargetLimitExceeded),
     ] {
         assert_eq!(
@@ -103,7 +105,7 @@ fn the_mode_follows_the_word_and_the_number_of_receivers() {
             "{word:?} {received}"
         );
     }
-    let refused = SendMode::choose(None, 11).unwrap_err();
+    let refused = SendMode::choose(Some("realtime"), 11).unwrap_err();
     assert_eq!(
         refused.metadata(),
         [("limit", "10".to_owned()), ("received", "11".to_owned())]
@@ -112,8 +114,9 @@ fn the_mode_follows_the_word_and_the_number_of_receivers() {
 
 #[test]
 fn the_limit_counts_receivers_before_duplicates_are_found() {
-    let refused = NewSend::check(request(&["ada"; 11])).unwrap_err();
+    let refused = NewSend::check(request(&["ada"; 10_001])).unwrap_err();
     assert_eq!(refused.reason(), Reason::TargetLimitExceeded);
+    assert_eq!(NewSend::check(request(&["ada"; 11])).unwrap().mode, SendMode::Batch);
 }
 
 #[test]

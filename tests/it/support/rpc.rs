@@ -261,12 +261,29 @@ impl Client {
             call = call.json(&body);
         }
         let answer = call.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let replayed = answer
+            .headers()
+            .get("idempotent-replayed")
+            .is_some_and(|value| value == "true");
+        let body = if rpc.is_stream() && status < 300 {
+            json!({"data": sent_events(&answer.text().await.unwrap())})
+        } else {
+            answer.json().await.unwrap()
+        };
+        Answer { status, body, replayed }
+    }
+
+    /// Reads a path over REST, whichever rpc is behind it.
+    pub(crate) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut call = self.http.get(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            call = call.header(*name, *value);
+        }
+        let answer = call.send().await.unwrap();
         Answer {
             status: answer.status().as_u16(),
-            replayed: answer
-                .headers()
-                .get("idempotent-replayed")
-                .is_some_and(|value| value == "true"),
+            replayed: false,
             body: answer.json().await.unwrap(),
         }
     }
@@ -296,6 +313,13 @@ impl Client {
         let path = format!("/{}/{}", rpc.method.parent_service().full_name(), rpc.name());
         let mut client = tonic::client::Grpc::new(self.channel.clone());
         client.ready().await.unwrap();
+        if rpc.is_stream() {
+            let answer = client.server_streaming(call, path.parse().unwrap(), Bytewise).await;
+            return match answer {
+                Ok(answer) => streamed(rpc, answer.into_inner()).await,
+                Err(status) => refused(&status),
+            };
+        }
         match client.unary(call, path.parse().unwrap(), Bytewise).await {
             Ok(answer) => {
                 let replayed = answer
@@ -312,6 +336,45 @@ impl Client {
             }
             Err(status) => refused(&status),
         }
+    }
+}
+
+/// The events of a stream that has ended, as both doors tell them: name, cursor, data.
+fn sent_events(text: &str) -> Vec<Value> {
+    let blocks = text
+        .split("\n\n")
+        .filter(|block| !block.is_empty() && !block.starts_with(':'));
+    let field = |block: &str, name: &str| {
+        let value = block.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        value.unwrap_or_default().to_owned()
+    };
+    blocks
+        .map(|block| {
+            let data: Value = serde_json::from_str(&field(block, "data")).unwrap();
+            json!({"event": field(block, "event"), "cursor": field(block, "id"), "data": data})
+        })
+        .collect()
+}
+
+async fn streamed(rpc: &Rpc, mut stream: tonic::Streaming<Vec<u8>>) -> Answer {
+    let mut events = Vec::new();
+    loop {
+        match stream.message().await {
+            Ok(None) => break,
+            Err(status) => return refused(&status),
+            Ok(Some(bytes)) => {
+                let message = DynamicMessage::decode(rpc.method.output(), bytes.as_slice()).unwrap();
+                let mut fields = public(&message).as_object().unwrap().clone();
+                let cursor = fields.remove("cursor").unwrap_or_default();
+                let (event, data) = fields.into_iter().next().unwrap();
+                events.push(json!({"event": event, "cursor": cursor, "data": data}));
+            }
+        }
+    }
+    Answer {
+        status: rpc.success(),
+        body: json!({"data": events}),
+        replayed: false,
     }
 }
 

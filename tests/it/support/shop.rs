@@ -99,6 +99,15 @@ impl<'w> Shop<'w> {
         count.data()["count"].as_i64().unwrap()
     }
 
+    /// How many items of each of some users are unread.
+    pub(crate) async fn all_unread(&self, uids: &[String]) -> Vec<i64> {
+        let mut counts = Vec::new();
+        for uid in uids {
+            counts.push(self.unread(uid).await);
+        }
+        counts
+    }
+
     /// How many rows every table has.
     pub(crate) async fn rows(&self) -> BTreeMap<String, i64> {
         rows(&self.store).await

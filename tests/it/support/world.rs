@@ -9,6 +9,7 @@ use campanile::api::start;
 use campanile::domain::{Service, Settings, identity};
 use campanile::model::{Clock, Timestamp};
 use campanile::store::Store;
+use campanile::worker::{Turn, dispatch};
 use serde_json::{Map, Value, json};
 
 use super::database::TestDatabase;
@@ -114,6 +115,15 @@ impl World {
         }
     }
 
+    /// Stops the service and starts it again on the same database, at the same time of day.
+    pub(crate) async fn restart(self) -> Self {
+        let (now, door) = (self.clock.now(), self.client.door);
+        self.service.close().await;
+        let world = Self::start(self.db, door).await;
+        world.clock.set(now);
+        world
+    }
+
     /// The database behind the service.
     pub(crate) fn database(&self) -> &TestDatabase {
         &self.db
@@ -137,6 +147,17 @@ impl World {
     /// Calls an rpc.
     pub(crate) async fn call(&self, rpc: &str, caller: &Caller, request: Value) -> Answer {
         call(&self.client, rpc, caller, &request).await
+    }
+
+    /// Reads a path over REST.
+    pub(crate) async fn get(&self, path: &str, caller: &Caller) -> Answer {
+        let headers: Vec<_> = caller.0.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.client.get(path, &headers).await
+    }
+
+    /// Lets a worker do all that waits.
+    pub(crate) async fn work(&self) {
+        while dispatch::turn(&self.service, self.clock.now()).await == Turn::Again {}
     }
 
     /// Makes an app with a key of full access, as an operator would.

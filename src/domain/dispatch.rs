@@ -1,0 +1,299 @@
+//! Batches: pages that wait for a worker, each done under a lease, a step at a time. A step is one transaction: it takes
+//! hold of its page, looks at every recipient once more, writes what becomes of them and moves the page on. So whatever
+//! stops in between, each recipient is dealt with exactly once. Who works and when is not decided here.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::card::Cards;
+use super::page::{self, Work};
+use super::{Service, template, user};
+use crate::model::delivery::Counts;
+use crate::model::id::{AppId, NotificationId};
+use crate::model::notification::{RecipientOutcome, in_app, plan, values_of};
+use crate::model::retry::backoff;
+use crate::model::user::Resolved;
+use crate::model::{Error, Reason, Result, Timestamp};
+use crate::store::page::{self as pages, Leased, Rest};
+use crate::store::receiver::{self, Recipient};
+use crate::store::{Tx, notification};
+
+pub use crate::store::page::Leased as LeasedPage;
+
+/// Recipients of a page, where no setting says otherwise: as many as PostgreSQL does well in one transaction.
+const PAGE_ROWS: u32 = 1_000;
+/// The same on SQLite, whose one writer has to be free again soon.
+const PAGE_ROWS_SQLITE: u32 = 200;
+/// Recipients of the smallest step.
+const STEP_MIN: u32 = 8;
+/// Failures after which a page of several recipients is halved.
+const HALVED_AFTER: u32 = 2;
+/// Failures after which a recipient whose page holds nobody else is given up: about six seconds, so that a fault that
+/// passes by itself fails nobody.
+const GIVEN_UP_AFTER: u32 = 6;
+/// What a page waits after its first failure; after each further one twice as long, up to the most.
+const WAIT: Duration = Duration::from_millis(200);
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// How batches are done.
+#[derive(Clone, Copy, Debug)]
+pub struct Dispatching {
+    /// Recipients of a page; `None`: as many as suit the database.
+    pub page_rows: Option<u32>,
+    /// How long a worker may hold a page without a sign of life before another one takes it. Longer than a step takes.
+    pub lease: Duration,
+}
+
+impl Default for Dispatching {
+    fn default() -> Self {
+        Self {
+            page_rows: None,
+            lease: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How many recipients a step of this process takes, which follows from how long the last ones took; and whose page came
+/// last, so that the apps take turns.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// 0 before the first step.
+    rows: AtomicU32,
+    last: Mutex<Option<AppId>>,
+}
+
+impl Pace {
+    fn rows(&self, page_rows: u32) -> u32 {
+        match self.rows.load(Ordering::Relaxed) {
+            0 => (page_rows / 4).max(STEP_MIN),
+            rows => rows,
+        }
+    }
+
+    /// A step that was over in time lets the next one be a little larger, another halves it.
+    fn learn(&self, rows: u32, in_time: bool, page_rows: u32) {
+        let next = if in_time { rows + rows / 8 + 1 } else { rows / 2 };
+        let most = page_rows.max(STEP_MIN);
+        self.rows.store(next.clamp(STEP_MIN, most), Ordering::Relaxed);
+    }
+
+    fn last(&self) -> AppId {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.unwrap_or_else(|| Uuid::nil().into())
+    }
+
+    fn note(&self, app: Option<AppId>) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = app;
+    }
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The page has more to do, and is still held.
+    More,
+    /// The page is done.
+    Done,
+    /// Somebody else holds the page, or has done it. Nothing was changed.
+    Stale,
+}
+
+impl Service {
+    /// Recipients of a page.
+    pub(super) fn page_rows(&self) -> u32 {
+        let suits = if self.store.is_sqlite() {
+            PAGE_ROWS_SQLITE
+        } else {
+            PAGE_ROWS
+        };
+        self.settings.dispatching.page_rows.unwrap_or(suits)
+    }
+}
+
+/// Leases a page that waits, of the app whose turn it is.
+///
+/// # Errors
+/// Those of the database.
+pub async fn claim(service: &Service) -> Result<Option<Leased>> {
+    let lease = service.settings.dispatching.lease;
+    let after = service.pace.last();
+    let claim = |after: AppId| {
+        service
+            .store
+            .write_background(move |tx| Box::pin(async move { pages::claim_page(tx, after, lease).await }))
+    };
+    let nil: AppId = Uuid::nil().into();
+    let found = match claim(after).await? {
+        None if after != nil => claim(nil).await?,
+        found => found,
+    };
+    service.pace.note(found.map(|page| page.app));
+    if found.is_some() {
+        service.wake.pages();
+    }
+    Ok(found)
+}
+
+/// Returns when there may be pages to do.
+pub async fn wait(service: &Service, at_most: Duration) {
+    service.wake.for_pages(at_most).await;
+}
+
+/// Does the next step of a page that the caller has leased.
+///
+/// # Errors
+/// Whatever the step met; nothing of it was done then.
+pub async fn advance(service: &Service, page: Leased, now: Timestamp) -> Result<Step> {
+    let (lease, page_rows) = (service.settings.dispatching.lease, service.page_rows());
+    let rows = service.pace.rows(page_rows);
+    let cards = service.cards.clone();
+    let stepped = service
+        .store
+        .write_background(move |tx| {
+            let cards = cards.clone();
+            Box::pin(async move {
+                let Some(rest) = pages::hold_page(tx, &page, lease).await? else {
+                    return Ok((Step::Stale, true));
+                };
+                let to = rest.to.min(rest.from.saturating_add(i64::from(rows)).saturating_sub(1));
+                run(tx, &cards, (&page, Rest { to, ..rest }), now).await?;
+                let step = if to == rest.to { Step::Done } else { Step::More };
+                Ok((step, !tx.is_out_of_time()))
+            })
+        })
+        .await;
+    let in_time = stepped.as_ref().map_or(true, |(_, in_time)| *in_time);
+    service.pace.learn(rows, in_time, page_rows);
+    let (step, _) = stepped?;
+    if step == Step::Done {
+        complete(service, Some((page.app, page.key.notification)), now).await?;
+    }
+    service.wake.progress();
+    Ok(step)
+}
+
+/// Makes notifications final whose pages are all done, a bounded number of them or the one that is named, and says how
+/// many.
+///
+/// # Errors
+/// Those of the database.
+pub async fn complete(service: &Service, only: Option<(AppId, NotificationId)>, now: Timestamp) -> Result<u64> {
+    let complete = service
+        .store
+        .write_background(move |tx| Box::pin(async move { notification::complete_notifications(tx, only, now).await }));
+    let completed = complete.await?;
+    if completed > 0 {
+        service.wake.progress();
+    }
+    Ok(completed)
+}
+
+/// Gives a page back, for anybody to go on with at once.
+///
+/// # Errors
+/// Those of the database.
+pub async fn give_back(service: &Service, page: Leased) -> Result<()> {
+    release(service, page, Duration::ZERO).await?;
+    service.wake.pages();
+    Ok(())
+}
+
+/// Decides what becomes of a page whose step failed. A fault of the database passes, so the page waits a little. Of any
+/// other the recipients may be the cause: after a second failure the page is halved, and so on, until the one that is at
+/// fault is alone, tried a few times more, and recorded as failed. Nobody else waits for them.
+///
+/// # Errors
+/// Those of the database; the lease ends by itself then.
+pub async fn fail(service: &Service, page: Leased, fault: &Error, now: Timestamp) -> Result<()> {
+    if fault.reason() == Reason::Unavailable {
+        return release(service, page, backoff(WAIT, 1, WAIT_MAX)).await;
+    }
+    let lease = service.settings.dispatching.lease;
+    let decided = service.store.write_background(move |tx| {
+        Box::pin(async move {
+            let Some(rest) = pages::hold_page(tx, &page, lease).await? else {
+                return Ok(false);
+            };
+            match (rest.len(), page.attempts) {
+                (2.., HALVED_AFTER..) => pages::halve_page(tx, &page, rest).await?,
+                (..=1, GIVEN_UP_AFTER..) => give_up(tx, &page, rest.from).await?,
+                (_, attempts) => pages::release_page(tx, &page, backoff(WAIT, attempts, WAIT_MAX)).await?,
+            }
+            Ok(rest.len() <= 1 && page.attempts >= GIVEN_UP_AFTER)
+        })
+    });
+    if decided.await? {
+        complete(service, Some((page.app, page.key.notification)), now).await?;
+    }
+    service.wake.pages();
+    Ok(())
+}
+
+async fn release(service: &Service, page: Leased, wait: Duration) -> Result<()> {
+    service
+        .store
+        .write_background(move |tx| Box::pin(async move { pages::release_page(tx, &page, wait).await }))
+        .await
+}
+
+async fn give_up(tx: &Tx, page: &Leased, seq: i64) -> Result<()> {
+    let place = (page.app, page.key.notification);
+    receiver::record_outcome(tx, place, &[seq], RecipientOutcome::Failed).await?;
+    let counts = Counts {
+        failed: 1,
+        ..Counts::default()
+    };
+    pages::record_progress(tx, page.app, page.key, seq.saturating_add(1), counts).await
+}
+
+/// Deals with some recipients of a page that the caller holds.
+async fn run(tx: &Tx, cards: &Cards, (page, rest): (&Leased, Rest), now: Timestamp) -> Result<()> {
+    let place = (page.app, page.key.notification);
+    let sending = notification::get_sending_shared(tx, place.0, place.1).await?;
+    let (schema, ways) = template::load_for_page(tx, page.app, sending.copied.version_id).await?;
+    let in_app = in_app(&ways);
+    let version = cards.of_page(&sending.copied, &ways)?;
+    let mut recipients = receiver::list_recipients(tx, place, rest.from, rest.to).await?;
+    look_again(tx, place, &mut recipients).await?;
+    let recipients = recipients.into_iter().map(|recipient| {
+        let values = values_of(&recipient.own, &sending.defaults, &schema, &version.content);
+        (recipient.uid, recipient.user, values)
+    });
+    let recipients = plan(recipients.collect(), &ways, rest.from, now);
+    let work = Work {
+        app: page.app,
+        key: page.key,
+        copied: &sending.copied,
+        in_app,
+        recipients: &recipients,
+        now,
+    };
+    page::run(tx, &work).await?;
+    Ok(())
+}
+
+/// Finds out which of the recipients that were to be served were deactivated or deleted since, and writes that down. Until
+/// the transaction ends nobody can do it to the others.
+async fn look_again(tx: &Tx, place: (AppId, NotificationId), recipients: &mut [Recipient]) -> Result<()> {
+    let served = |recipient: &&mut Recipient| matches!(recipient.user, Resolved::Active(_));
+    let uids = recipients
+        .iter_mut()
+        .filter(served)
+        .map(|recipient| recipient.uid.clone());
+    let found = user::look_up_shared(tx, place.0, uids.collect()).await?;
+    for outcome in [RecipientOutcome::UnknownUser, RecipientOutcome::UserDeactivated] {
+        let mut changed = Vec::new();
+        for recipient in recipients.iter_mut().filter(served) {
+            let user = found.get(&recipient.uid).copied().unwrap_or(Resolved::Unknown);
+            if RecipientOutcome::of(user) == outcome {
+                recipient.user = user;
+                changed.push(recipient.seq);
+            }
+        }
+        receiver::record_outcome(tx, place, &changed, outcome).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! Recipients of notifications in the database: who they are, written when a send is accepted, and what became of them,
+//! which the ledger says. A recipient's row changes only when it is not served after all.
+
+use std::collections::BTreeMap;
+
+use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, ModelTrait, QueryFilter, QueryOrder,
+    QuerySelect, Select, Value,
+};
+
+use super::bulk;
+use super::delivery::list_deliveries;
+use super::entity::{delivery, notification_recipient as recipient, page};
+use super::list::{SortBy, list};
+use super::value::Json;
+use crate::model::channel::ChannelType;
+use crate::model::delivery::{Delivery, DeliveryStatus};
+use crate::model::id::{AppId, NotificationId, UserId};
+use crate::model::notification::{
+    PlannedRecipient, RECEIVERS_SHOWN_MAX, Receiver, ReceiverSort, ReceiverStatus, RecipientOutcome,
+};
+use crate::model::page::{Page, PageRequest, SortValue};
+use crate::model::user::{Resolved, Uid};
+use crate::model::variable::VariableValues;
+use crate::model::{Error, Result};
+
+/// Rows that one statement inserts, so that a batch of the largest size is not in memory as a whole once more.
+const INSERTED_MAX: usize = 1_000;
+
+/// Writes the recipients of a notification down, each with the values of its own.
+///
+/// # Errors
+/// Those of the database.
+pub async fn insert_recipients(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    notification: NotificationId,
+    recipients: &[PlannedRecipient],
+    own: &BTreeMap<Uid, VariableValues>,
+) -> Result<()> {
+    let none = VariableValues::new();
+    let row = |recipient: &PlannedRecipient| {
+        Ok(recipient::Model {
+            app_id: app,
+            notification_id: notification,
+            seq: recipient.seq,
+            uid: recipient.uid.to_string(),
+            user_id: match recipient.user {
+                Resolved::Active(user) | Resolved::Deactivated(user) => Some(user),
+                Resolved::Unknown => None,
+            },
+            variables: Json::of(own.get(&recipient.uid).unwrap_or(&none))?,
+            outcome: RecipientOutcome::of(recipient.user).number(),
+        })
+    };
+    for part in recipients.chunks(INSERTED_MAX) {
+        let rows = part.iter().map(row).collect::<Result<Vec<_>>>()?;
+        bulk::insert_all::<recipient::Entity>(db, &rows).await?;
+    }
+    Ok(())
+}
+
+/// A recipient as it was accepted.
+#[derive(Clone, Debug)]
+pub struct Recipient {
+    /// The number within the notification.
+    pub seq: i64,
+    /// The uid.
+    pub uid: Uid,
+    /// What was found out about the uid then.
+    pub user: Resolved,
+    /// The values of its own.
+    pub own: VariableValues,
+}
+
+/// Recipients by their numbers, both included.
+///
+/// # Errors
+/// Those of the database, and internal when a row holds what this build does not know.
+pub async fn list_recipients(
+    db: &impl ConnectionTrait,
+    (app, notification): (AppId, NotificationId),
+    from: i64,
+    to: i64,
+) -> Result<Vec<Recipient>> {
+    let rows = of(app, notification)
+        .filter(recipient::Column::Seq.between(from, to))
+        .order_by_asc(recipient::Column::Seq)
+        .all(db)
+        .await?;
+    let recipients = rows.into_iter().map(|row| {
+        let user = match (RecipientOutcome::of_number(row.outcome), row.user_id) {
+            (RecipientOutcome::Planned, Some(user)) => Resolved::Active(user),
+            (RecipientOutcome::UserDeactivated, Some(user)) => Resolved::Deactivated(user),
+            (RecipientOutcome::UnknownUser | RecipientOutcome::Failed | RecipientOutcome::Unknown(_), _)
+            | (_, None) => Resolved::Unknown,
+        };
+        Ok(Recipient {
+            seq: row.seq,
+            uid: Uid::stored(row.uid),
+            user,
+            own: row.variables.read()?,
+        })
+    });
+    recipients.collect()
+}
+
+/// Writes down that some recipients are not served, who were to be.
+///
+/// # Errors
+/// Those of the database.
+pub async fn record_outcome(
+    db: &impl ConnectionTrait,
+    (app, notification): (AppId, NotificationId),
+    seqs: &[i64],
+    outcome: RecipientOutcome,
+) -> Result<()> {
+    if seqs.is_empty() {
+        return Ok(());
+    }
+    recipient::Entity::update_many()
+        .col_expr(recipient::Column::Outcome, Expr::value(outcome.number()))
+        .filter(recipient::Column::AppId.eq(app))
+        .filter(recipient::Column::NotificationId.eq(notification))
+        .filter(recipient::Column::Seq.is_in(seqs.iter().copied()))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
+impl SortBy<recipient::Entity> for ReceiverSort {
+    // The same in all rows of a list: a position is unique by itself.
+    const ID: recipient::Column = recipient::Column::NotificationId;
+
+    fn column(self) -> recipient::Column {
+        match self {
+            Self::Position => recipient::Column::Seq,
+        }
+    }
+
+    fn value(self, row: &recipient::Model) -> Option<SortValue> {
+        match row.get(self.column()) {
+            Value::BigInt(Some(number)) => Some(SortValue::Number(number)),
+            _ => None,
+        }
+    }
+}
+
+/// One page of a notification's receivers with what became of each.
+///
+/// # Errors
+/// Those of the database, and internal when a row holds what this build does not know.
+pub async fn list_receivers(
+    db: &impl ConnectionTrait,
+    (app, notification): (AppId, NotificationId),
+    channels: &[ChannelType],
+    status: Option<ReceiverStatus>,
+    page: &PageRequest<ReceiverSort>,
+) -> Result<Page<Receiver>> {
+    let rows = of(app, notification);
+    let rows = match status {
+        Some(status) => rows.filter(being(status)),
+        None => rows,
+    };
+    let found = list(db, rows, page).await?;
+    let receivers = receivers(db, (app, notification), channels, &found.rows).await?;
+    Ok(Page {
+        rows: receivers,
+        next: found.next,
+        previous: found.previous,
+        total: found.total,
+    })
+}
+
+/// The receivers of a notification that has few.
+///
+/// # Errors
+/// As [`list_receivers`].
+pub(super) async fn list_all_receivers(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    notification: NotificationId,
+    channels: &[ChannelType],
+) -> Result<Vec<Receiver>> {
+    let rows = of(app, notification)
+        .order_by_asc(recipient::Column::Seq)
+        .limit(u64::from(RECEIVERS_SHOWN_MAX))
+        .all(db)
+        .await?;
+    receivers(db, (app, notification), channels, &rows).await
+}
+
+fn of(app: AppId, notification: NotificationId) -> Select<recipient::Entity> {
+    recipient::Entity::find()
+        .filter(recipient::Column::AppId.eq(app))
+        .filter(recipient::Column::NotificationId.eq(notification))
+}
+
+/// The recipients that are of a status, by the same facts that [`receivers`] goes by.
+fn being(status: ReceiverStatus) -> Condition {
+    let planned = recipient::Column::Outcome.eq(RecipientOutcome::Planned.number());
+    let unserved = recipient::Column::Outcome.eq(RecipientOutcome::Failed.number());
+    let (any_accepted, any_failed) = (line(DeliveryStatus::Accepted), line(DeliveryStatus::Failed));
+    match status {
+        ReceiverStatus::Pending => Condition::all().add(waiting()),
+        ReceiverStatus::Sent => Condition::all().add(any_accepted),
+        ReceiverStatus::Failed => Condition::any()
+            .add(unserved.and(waiting().not()))
+            .add(any_failed.and(any_accepted.not())),
+        ReceiverStatus::Skipped => {
+            let none = planned.and(any_accepted.not()).and(any_failed.not());
+            let skipped =
+                [RecipientOutcome::UnknownUser, RecipientOutcome::UserDeactivated].map(RecipientOutcome::number);
+            Condition::all()
+                .add(waiting().not())
+                .add(none.or(recipient::Column::Outcome.is_in(skipped)))
+        }
+    }
+}
+
+/// That a recipient has a line of the ledger with a status.
+fn line(status: DeliveryStatus) -> Expr {
+    let column = |column: delivery::Column| Expr::col((delivery::Entity, column));
+    let of = |column: recipient::Column| (recipient::Entity, column);
+    let lines = Query::select()
+        .expr(Expr::value(1))
+        .from(delivery::Entity)
+        .and_where(column(delivery::Column::AppId).equals(of(recipient::Column::AppId)))
+        .and_where(column(delivery::Column::NotificationId).equals(of(recipient::Column::NotificationId)))
+        .and_where(column(delivery::Column::Step).eq(super::delivery::FIRST_STEP))
+        .and_where(column(delivery::Column::UserId).equals(of(recipient::Column::UserId)))
+        .and_where(column(delivery::Column::Status).eq(status.number()))
+        .to_owned();
+    Expr::exists(lines)
+}
+
+/// That a recipient's page has not come to them.
+fn waiting() -> Expr {
+    let column = |column: page::Column| Expr::col((page::Entity, column));
+    let of = |column: recipient::Column| (recipient::Entity, column);
+    let seq = || Expr::col(of(recipient::Column::Seq));
+    let pages = Query::select()
+        .expr(Expr::value(1))
+        .from(page::Entity)
+        .and_where(column(page::Column::AppId).equals(of(recipient::Column::AppId)))
+        .and_where(column(page::Column::NotificationId).equals(of(recipient::Column::NotificationId)))
+        .and_where(column(page::Column::State).ne(super::page::DONE))
+        .and_where(column(page::Column::NextSeq).lte(seq()))
+        .and_where(column(page::Column::ToSeq).gte(seq()))
+        .to_owned();
+    Expr::exists(pages)
+}
+
+async fn receivers(
+    db: &impl ConnectionTrait,
+    (app, notification): (AppId, NotificationId),
+    channels: &[ChannelType],
+    rows: &[recipient::Model],
+) -> Result<Vec<Receiver>> {
+    // What waits first: whoever is served in between is shown without deliveries, never with those of a skipped one.
+    let waiting = list_waiting(db, app, notification).await?;
+    let users = rows.iter().filter_map(|row| row.user_id);
+    let mut lines: BTreeMap<UserId, Vec<Delivery>> = list_deliveries(db, app, notification, users).await?;
+    let receivers = rows.iter().map(|row| {
+        let mut served = row.user_id.and_then(|user| lines.remove(&user)).unwrap_or_default();
+        served.sort_by_key(|delivery| channels.iter().position(|channel| *channel == delivery.channel_type));
+        let waits = waiting.iter().any(|(from, to)| (*from..=*to).contains(&row.seq));
+        let unserved = RecipientOutcome::of_number(row.outcome)
+            .unserved(channels)
+            .filter(|_| !waits);
+        Ok(Receiver {
+            uid: Uid::stored(row.uid.clone()),
+            position: u32::try_from(row.seq).map_err(Error::internal)?,
+            deliveries: unserved.unwrap_or(served),
+        })
+    });
+    receivers.collect()
+}
+
+/// The ranges of recipients that wait.
+async fn list_waiting(db: &impl ConnectionTrait, app: AppId, notification: NotificationId) -> Result<Vec<(i64, i64)>> {
+    #[derive(FromQueryResult)]
+    struct Range {
+        next_seq: i64,
+        to_seq: i64,
+    }
+    let ranges = page::Entity::find()
+        .select_only()
+        .columns([page::Column::NextSeq, page::Column::ToSeq])
+        .filter(page::Column::AppId.eq(app))
+        .filter(page::Column::NotificationId.eq(notification))
+        .filter(page::Column::State.ne(super::page::DONE))
+        .into_model::<Range>()
+        .all(db)
+        .await?;
+    Ok(ranges.into_iter().map(|range| (range.next_seq, range.to_seq)).collect())
+}

@@ -1,0 +1,23 @@
+//! Complete: makes notifications final whose pages are all done, where whoever did the last one did not come to it. It
+//! never looks at a recipient.
+
+use std::time::Duration;
+
+use super::Turn;
+use crate::domain::{Service, dispatch};
+use crate::model::Timestamp;
+
+/// Rest after a look that found nothing, or failed.
+pub const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Completes a bounded number of notifications.
+pub async fn turn(service: &Service, now: Timestamp) -> Turn {
+    match dispatch::complete(service, None, now).await {
+        Ok(0) => Turn::Rest,
+        Ok(_) => Turn::Again,
+        Err(fault) => {
+            tracing::warn!(cause = %fault, "notifications cannot be completed, trying again after the rest");
+            Turn::Rest
+        }
+    }
+}
