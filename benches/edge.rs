@@ -296,11 +296,16 @@ fn edge(listen: &str) -> Fallible<(Edge, server::Options, Meter, CancellationTok
         authentication: caller::Options::default(),
         rate: rate::Options::default(),
         deadline_max: Duration::from_secs(30),
+        body_read_timeout: Duration::from_secs(10),
     };
     let socket = server::Options {
         listen: listen.parse()?,
         connections_max: 10_000,
         streams_max: 250,
+        stream_resets_max: 20,
+        stream_errors_max: 1_024,
+        headers_max: 100,
+        write_timeout: Duration::from_secs(30),
         header_bytes_max: 16_384,
         header_read_timeout: Duration::from_secs(10),
         keep_alive_interval: Duration::from_secs(30),

@@ -48,7 +48,7 @@ pub(crate) struct Checks<'a> {
     pub(crate) patterns: &'a mut Patterns,
 }
 
-const REQUIRED: &str = "c.violate(\"is required\")";
+const REQUIRED: &str = "c.require()";
 
 impl Checks<'_> {
     /// The statements that check a field's value.

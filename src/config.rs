@@ -54,6 +54,8 @@ pub struct Config {
     pub server: server::Options,
     /// The longest that a unary call may take, whatever its own deadline says.
     pub deadline_max: Duration,
+    /// The longest that a client may pause while it sends a request.
+    pub body_read_timeout: Duration,
     /// The database.
     pub database: Database,
     /// Keys that the operator gives.
@@ -212,6 +214,7 @@ impl Config {
             },
             rate: self.rate_limits,
             deadline_max: self.deadline_max,
+            body_read_timeout: self.body_read_timeout,
         }
     }
 
@@ -224,14 +227,19 @@ impl Config {
                     .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
                 connections_max: values.integer("connections_max"),
                 streams_max: values.integer("streams_max"),
+                stream_resets_max: values.integer("stream_resets_max"),
+                stream_errors_max: values.integer("stream_errors_max"),
                 header_bytes_max: values.integer("header_bytes_max"),
+                headers_max: values.integer("headers_max"),
                 header_read_timeout: seconds("header_read_timeout_seconds"),
+                write_timeout: seconds("write_timeout_seconds"),
                 keep_alive_interval: seconds("keep_alive_interval_seconds"),
                 keep_alive_timeout: seconds("keep_alive_timeout_seconds"),
                 drain: seconds("drain_seconds"),
                 cors_origins: setting::list(&values.text("cors_origins")),
             },
             deadline_max: seconds("deadline_max_seconds"),
+            body_read_timeout: seconds("body_read_timeout_seconds"),
             database: Database {
                 url: values.text("database_url"),
                 connections_max: values.integer("database_connections_max"),

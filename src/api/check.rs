@@ -19,6 +19,38 @@ enum Step {
     Key(String),
 }
 
+/// A place inside free JSON, as a chain of references: free JSON can be large, and only a problem needs the path.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// The value itself.
+    Root,
+    /// A member of an object.
+    Key(&'a Place<'a>, &'a str),
+    /// An element of a list.
+    Index(&'a Place<'a>, usize),
+}
+
+impl Place<'_> {
+    /// Looks at the place meanwhile.
+    pub fn look<R>(&self, problems: &mut Problems, look: impl FnOnce(&mut Problems) -> R) -> R {
+        let depth = problems.path.len();
+        self.push(problems);
+        let result = look(problems);
+        problems.path.truncate(depth);
+        result
+    }
+
+    fn push(&self, problems: &mut Problems) {
+        let (outer, step) = match self {
+            Self::Root => return,
+            Self::Key(outer, key) => (outer, Step::Key((*key).to_owned())),
+            Self::Index(outer, index) => (outer, Step::Index(*index)),
+        };
+        outer.push(problems);
+        problems.path.push(step);
+    }
+}
+
 /// The problems of one request, and the path of the value that is looked at.
 #[derive(Debug, Default)]
 pub struct Problems {
@@ -35,6 +67,8 @@ pub struct Problems {
     pub(super) checking: bool,
     /// What could not be read, by path.
     unread: Vec<String>,
+    /// Texts that were given and are empty, by path: to the message they look absent.
+    empty: Vec<String>,
     /// Whether the body as a whole could not be read.
     body_unread: bool,
     /// The query parameters that were read.
@@ -147,12 +181,29 @@ impl Problems {
     /// The value was read and breaks a rule all the same.
     pub fn remark(&mut self, rule: impl Into<String>, received: impl fmt::Display) {
         let secret = self.path.iter().any(|step| matches!(step, Step::Secret(_)));
-        self.record(rule.into(), (!secret).then(|| received.to_string()));
+        self.record(rule.into(), (!secret).then_some(&received));
     }
 
     /// The name of a value is wrong, whatever its value.
     pub fn misname(&mut self, rule: impl Into<String>) {
         self.record(rule.into(), None);
+    }
+
+    /// A text was given and is empty.
+    pub(super) fn note_empty(&mut self) {
+        if self.empty.len() <= Self::NAMED_MAX {
+            self.empty.push(self.path());
+        }
+    }
+
+    /// A value has to be there and is not, or is an empty text.
+    pub fn require(&mut self) {
+        const RULE: &str = "is required";
+        if self.empty.contains(&self.path()) {
+            self.refuse(RULE, "");
+        } else {
+            self.violate(RULE);
+        }
     }
 
     fn note_unread(&mut self) {
@@ -163,7 +214,7 @@ impl Problems {
         self.unread.push(self.path());
     }
 
-    fn record(&mut self, rule: String, received: Option<String>) {
+    fn record(&mut self, rule: String, received: Option<&dyn fmt::Display>) {
         let field = self.path();
         let known = |violation: &Violation| violation.field == field && violation.rule == rule;
         if self.is_unread(&field) || self.found.iter().any(known) {
@@ -374,6 +425,31 @@ mod tests {
         let error = problems.into_result().unwrap_err();
         let found: Vec<_> = error.violations().iter().map(|v| v.field.as_str()).collect();
         assert_eq!(found, ["part", "list", "list[0]", "partner"]);
+    }
+
+    #[test]
+    fn a_place_in_free_json_is_named_with_the_field_around_it() {
+        let mut problems = Problems::new();
+        let outer = Place::Key(&Place::Root, "body");
+        problems.field("content", |p| {
+            Place::Index(&outer, 2).look(p, |p| p.refuse("must be finite", "NaN"));
+            p.violate("is wrong");
+        });
+        let error = problems.into_result().unwrap_err();
+        let found: Vec<_> = error.violations().iter().map(|v| v.field.as_str()).collect();
+        assert_eq!(found, ["content.body[2]", "content"]);
+    }
+
+    #[test]
+    fn what_is_required_and_was_given_empty_is_told_apart_from_what_is_absent() {
+        let mut problems = Problems::new();
+        problems.field("name", Problems::note_empty);
+        problems.checking = true;
+        problems.field("name", Problems::require);
+        problems.field("title", Problems::require);
+        let error = problems.into_result().unwrap_err();
+        let found: Vec<_> = error.violations().iter().map(Violation::problem).collect();
+        assert_eq!(found, ["is required, received \"\"", "is required"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod rate;
 mod body;
 mod deadline;
 mod ending;
+mod host;
 mod observe;
 mod speech;
 
@@ -37,7 +38,7 @@ use super::{CallHead, Door, Method};
 use crate::model::{Caller, Clock, Error, Reason, Result};
 use crate::telemetry::Meter;
 
-use body::Limit;
+use body::{Held, Limit};
 use ending::{Ending, Form};
 use observe::Observation;
 use speech::Speech;
@@ -78,6 +79,8 @@ pub struct Options {
     pub rate: rate::Options,
     /// The longest that a unary call may take.
     pub deadline_max: Duration,
+    /// The longest that a client may pause while it sends a request.
+    pub body_read_timeout: Duration,
 }
 
 /// What the layers are given to work with.
@@ -105,6 +108,7 @@ struct Inner {
     authenticator: caller::Authenticator,
     limiter: rate::Limiter,
     deadline_max: Duration,
+    body_read_timeout: Duration,
     health: HealthReporter,
     /// What was told last; nothing at first.
     serving: Mutex<Option<bool>>,
@@ -141,6 +145,16 @@ struct Arrival<'a> {
     started: Instant,
 }
 
+impl Arrival<'_> {
+    fn too_late(&self) -> Error {
+        let waited = self.started.elapsed().as_millis();
+        Error::new(
+            Reason::DeadlineExceeded,
+            format!("no answer was ready after {waited} ms"),
+        )
+    }
+}
+
 impl Edge {
     /// Puts the layers in front of the doors.
     #[must_use]
@@ -159,6 +173,7 @@ impl Edge {
             authenticator: caller::Authenticator::new(Arc::clone(&means.find_key), &options.authentication),
             limiter: rate::Limiter::new(options.rate),
             deadline_max: options.deadline_max,
+            body_read_timeout: options.body_read_timeout,
             means,
         }))
     }
@@ -233,6 +248,9 @@ impl Inner {
             .get::<Peer>()
             .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
         let Place { target, rpc, speech } = self.place(&head);
+        // Who asks before sending does not send what is refused.
+        let asks = head.headers.contains_key(header::EXPECT);
+        let mut body = Held::new(body, self.body_read_timeout);
         let door = speech.door();
         let span = tracing::info_span!("call", request.id = &*id, rpc, door = door.as_str());
         let mut trail = Trail::default();
@@ -242,9 +260,10 @@ impl Inner {
             id: id_ref,
             started,
         };
-        let admitted = self.admit(target, (head, body), &arrival, (&speech, &mut trail));
+        let admitted = self.admit(target, (head, body.clone()), &arrival, (&speech, &mut trail));
         let outcome = AssertUnwindSafe(admitted).catch_unwind().instrument(span.clone()).await;
         let outcome = outcome.unwrap_or_else(|panic| Err(observe::panicked(panic.as_ref())));
+        let outcome = body.refusal().map_or(outcome, Err);
         let mut response = outcome.unwrap_or_else(|error| {
             span.in_scope(|| observe::log_fault(&error));
             speech.refuse(error)
@@ -253,6 +272,9 @@ impl Inner {
             allowance.write(response.headers_mut());
         }
         observe::write_request_id(&mut response, &id);
+        if !asks && observe::is_refusal(&response) {
+            body.drain().await;
+        }
         let observation = Observation {
             meter: &self.means.meter,
             rpc,
@@ -268,6 +290,9 @@ impl Inner {
     fn place(&self, head: &Parts) -> Place {
         let path = head.uri.path();
         let speech = Speech::of(&head.headers);
+        if let Some(error) = host::fault(head) {
+            return Place::refused(speech.refuse(error), speech);
+        }
         if let Speech::Grpc { web, .. } = speech {
             return self.grpc_place(head, speech, web);
         }
@@ -354,6 +379,10 @@ impl Inner {
                 .caller(&head, method, (speech.dialect(), tenant.as_deref()), (arrival, trail))
                 .await?;
             deadline?;
+            // What is ready at once would otherwise be answered however short the deadline is.
+            if ends.is_some_and(|ends| ends <= Instant::now()) {
+                return Err(arrival.too_late());
+            }
             let call = CallHead {
                 method,
                 door: speech.door(),
@@ -378,11 +407,7 @@ impl Inner {
             None => Ok(work.await),
         };
         let Ok(answer) = answer else {
-            let waited = arrival.started.elapsed().as_millis();
-            return Err(Error::new(
-                Reason::DeadlineExceeded,
-                format!("no answer was ready after {waited} ms"),
-            ));
+            return Err(arrival.too_late());
         };
         let stream = method.server_streaming && speech.door() == Door::Rest;
         Ok(if stream {
@@ -474,7 +499,7 @@ impl Inner {
         };
         let request = http::Request::from_parts(head, limit.around(body, framing));
         let finish = |response| {
-            let response = speech::complete(response);
+            let response = speech::complete(response, bytes_max);
             match stream {
                 None => response,
                 Some(deadline) => response.map(|body| {

@@ -1,6 +1,6 @@
 //! What the contract says about one rpc, as data: the generated table `METHODS` is made of these.
 
-use crate::model::Reason;
+use crate::model::{Error, Reason};
 
 /// One rpc of the contract.
 #[derive(Debug)]
@@ -66,4 +66,10 @@ pub enum RateClass {
     Standard,
     /// The tighter one, of calls that create or delete users and credentials.
     Core,
+}
+
+/// The error of a request that is larger than its rpc takes.
+pub(crate) fn too_large(bytes_max: usize) -> Error {
+    let sentence = format!("the request must not be larger than {bytes_max} bytes after decompression");
+    Error::new(Reason::PayloadTooLarge, sentence).with("limitBytes", bytes_max)
 }

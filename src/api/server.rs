@@ -1,6 +1,8 @@
 //! The one listening socket: connections, their limits and their end. It looks at no request beyond telling HTTP/1 from
 //! HTTP/2.
 
+mod pace;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -22,6 +24,8 @@ use tower::{BoxError, Layer, Service};
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use pace::{Pace, PacedStream};
 
 use super::edge::{Edge, Peer};
 use super::rest::{Body, Response};
@@ -47,10 +51,18 @@ pub struct Options {
     pub connections_max: usize,
     /// Concurrent streams of one HTTP/2 connection.
     pub streams_max: u32,
+    /// Streams of one HTTP/2 connection that its client reset before they were served, at once.
+    pub stream_resets_max: usize,
+    /// Streams of one HTTP/2 connection that were reset because of its client's errors, in all its life.
+    pub stream_errors_max: usize,
     /// Bytes of a request's headers.
     pub header_bytes_max: u32,
+    /// Header lines of a request over HTTP/1; over HTTP/2 their bytes bound them.
+    pub headers_max: usize,
     /// Time for a client to send its headers.
     pub header_read_timeout: Duration,
+    /// The longest that a client may take nothing more of an answer.
+    pub write_timeout: Duration,
     /// Idle time after which an HTTP/2 connection is pinged.
     pub keep_alive_interval: Duration,
     /// Time for the answer to such a ping.
@@ -146,6 +158,7 @@ impl Server {
                 stack: stack.clone(),
                 peer: Peer(peer.ip()),
                 preface_timeout: self.options.header_read_timeout,
+                write_timeout: self.options.write_timeout,
                 stop: stop.clone(),
             };
             let (cut, open) = (cut.clone(), open.clone());
@@ -188,11 +201,14 @@ fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(options.header_read_timeout)
+        .max_headers(options.headers_max)
         .max_buf_size(usize::try_from(options.header_bytes_max).unwrap_or(usize::MAX));
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(options.streams_max)
+        .max_pending_accept_reset_streams(options.stream_resets_max)
+        .max_local_error_reset_streams(options.stream_errors_max)
         .max_header_list_size(options.header_bytes_max)
         .keep_alive_interval(options.keep_alive_interval)
         .keep_alive_timeout(options.keep_alive_timeout);
@@ -204,6 +220,7 @@ struct Connection {
     stack: Stack,
     peer: Peer,
     preface_timeout: Duration,
+    write_timeout: Duration,
     stop: CancellationToken,
 }
 
@@ -219,15 +236,22 @@ impl Connection {
             Ok(Ok(false)) => self.builder.http1_only(),
             Ok(Err(_)) | Err(_) => return,
         };
-        let (peer, stack) = (self.peer, self.stack);
+        let (peer, stack, pace) = (self.peer, self.stack, Pace::default());
+        let answers = pace.clone();
         let answer = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(peer);
-            stack.answer(request)
+            let (answer, answers) = (stack.answer(request), answers.clone());
+            async move { Ok::<_, Infallible>(answer.await?.map(|body| answers.around(body))) }
         });
-        let connection = builder.serve_connection(TokioIo::new(stream), answer);
+        let stream = TokioIo::new(PacedStream::new(stream, self.write_timeout));
+        let connection = builder.serve_connection(stream, answer);
         tokio::pin!(connection);
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,
+            () = pace.stalled(self.write_timeout) => {
+                tracing::debug!("connection is closed, its client took nothing of an answer for too long");
+                return;
+            }
             () = self.stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await

@@ -14,9 +14,12 @@ pub const SOURCE: &str = "campaigns-service";
 /// Languages of the messages for end users.
 const LOCALE: &str = "en-US";
 
-/// Bytes of violations that a status holds. It travels in headers, which most clients take up to 16 KiB of, and says each
-/// violation four times, three of them in base64.
-const VIOLATION_BYTES_MAX: usize = 2_400;
+/// Bytes of violations that a status holds. It travels in headers and says each violation four times, three of them in
+/// base64; together that stays below 8 KiB, which is what some clients take of headers: beyond that they see a protocol
+/// error and no status at all.
+const VIOLATION_BYTES_MAX: usize = 1_350;
+/// The longest status message, in bytes as its header has them.
+const MESSAGE_MAX: usize = 2_000;
 
 /// The status of an error. What caused it stays behind.
 #[must_use]
@@ -42,7 +45,24 @@ pub fn to_status(error: &Error) -> Status {
         "" => error.message(),
         message => message,
     };
-    Status::with_error_details(Code::from_i32(reason.grpc_code()), message, rich)
+    Status::with_error_details(Code::from_i32(reason.grpc_code()), shortened(message), rich)
+}
+
+/// The text as far as its header may be long: what is not visible ASCII is written as three characters for each byte.
+fn shortened(text: &str) -> String {
+    let mut left = MESSAGE_MAX;
+    let fits = |letter: &char| {
+        let plain = matches!(letter, ' '..='~') && *letter != '%';
+        let size = if plain { 1 } else { 3 * letter.len_utf8() };
+        let rest = left.checked_sub(size);
+        left = rest.unwrap_or_default();
+        rest.is_some()
+    };
+    let mut short: String = text.chars().take_while(fits).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
 }
 
 /// The same error with fewer violations, where not all of them fit into a status. One that counts what is not named stays.

@@ -301,16 +301,46 @@ pub static SETTINGS: &[Setting] = &[
         "Concurrent streams of one HTTP/2 connection",
     ),
     plain(
+        "stream_resets_max",
+        number("streams", 1, 10_000),
+        "20",
+        "Streams that an HTTP/2 client may have opened and reset before they were served, after which its connection is closed",
+    ),
+    plain(
+        "stream_errors_max",
+        number("streams", 1, 100_000),
+        "1024",
+        "Streams that were reset for errors of an HTTP/2 client, after which its connection is closed",
+    ),
+    plain(
         "header_bytes_max",
         number("bytes", 8_192, 1_048_576),
         "16384",
         "Size of a request's headers",
     ),
     plain(
+        "headers_max",
+        number("header lines", 20, 1_000),
+        "100",
+        "Header lines of a request over HTTP/1; over HTTP/2 `header_bytes_max` bounds them, each counted with 32 bytes more",
+    ),
+    plain(
         "header_read_timeout_seconds",
         number("seconds", 1, 300),
         "10",
         "Time for a client to send its headers over HTTP/1, also between two requests of one connection",
+    ),
+    plain(
+        "body_read_timeout_seconds",
+        number("seconds", 1, 300),
+        "10",
+        "The longest that a client may pause while it sends the body of a request; the call's deadline bounds the whole",
+    ),
+    plain(
+        "write_timeout_seconds",
+        number("seconds", 1, 3_600),
+        "30",
+        "The longest that a client may take nothing more of an answer or stream that waits for it, after which its connection is closed",
     ),
     plain(
         "keep_alive_interval_seconds",

@@ -198,21 +198,24 @@ fn from_flags(flags: &[(String, String)]) -> Vec<Given> {
     flags.iter().map(one).collect()
 }
 
-/// A hint for a name that is probably misspelled: the setting that shares its longest beginning.
+/// A hint for a name that is probably misspelled: the setting with the same beginning that differs least behind it.
 fn nearest(name: &str) -> String {
     const SHARED_MIN: usize = 3;
     let name = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
-    let shared = |setting: &&Setting| {
-        setting
-            .key
-            .bytes()
-            .zip(name.bytes())
-            .take_while(|(a, b)| a == b)
-            .count()
+    let shared = |setting: &Setting| {
+        let pairs = setting.key.bytes().zip(name.bytes());
+        pairs.take_while(|(a, b)| a == b).count()
     };
-    match SETTINGS.iter().max_by_key(shared) {
-        Some(setting) if shared(&setting) >= SHARED_MIN => format!("; did you mean {}?", setting.key),
-        _ => String::new(),
+    let differing = |setting: &&Setting| {
+        let longer = setting.key.len().max(name.len());
+        let pairs = setting.key.bytes().rev().zip(name.bytes().rev());
+        let end = pairs.take_while(|(a, b)| a == b).count();
+        longer.saturating_sub(shared(setting) + end)
+    };
+    let alike = SETTINGS.iter().filter(|setting| shared(setting) >= SHARED_MIN);
+    match alike.min_by_key(differing) {
+        Some(setting) => format!("; did you mean {}?", setting.key),
+        None => String::new(),
     }
 }
 

@@ -75,12 +75,12 @@ impl Violation {
     /// The same with the value that was received.
     #[must_use]
     pub fn received(mut self, value: impl fmt::Display) -> Self {
-        let text = value.to_string();
-        let mut short: String = text.chars().take(Self::RECEIVED_MAX).collect();
-        if short.len() < text.len() {
-            short.push('…');
+        let mut short = Short::default();
+        // It stops writing where it is long enough, so that a value of megabytes is not copied.
+        if fmt::write(&mut short, format_args!("{value}")).is_err() {
+            short.text.push('…');
         }
-        self.received = Some(short);
+        self.received = Some(short.text);
         self
     }
 
@@ -128,6 +128,26 @@ impl Violations {
             self.named.push(Violation::new(Violation::UNNAMED, rule));
         }
         Err(Error::violated(reason, self.named))
+    }
+}
+
+/// A text that takes no more than the largest part of a received value.
+#[derive(Default)]
+struct Short {
+    text: String,
+    count: usize,
+}
+
+impl fmt::Write for Short {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        for letter in more.chars() {
+            if self.count == Violation::RECEIVED_MAX {
+                return Err(fmt::Error);
+            }
+            self.count += 1;
+            self.text.push(letter);
+        }
+        Ok(())
     }
 }
 

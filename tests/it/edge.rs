@@ -2,13 +2,14 @@
 //! order, and what every answer carries. What an rpc does is proven with its noun.
 
 mod admission;
+pub(crate) mod flood;
 mod grpc;
 mod protocol;
 mod size;
 mod stopping;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -70,6 +71,12 @@ static STREAM: Method = Method {
     server_streaming: true,
     ..PLAIN
 };
+static POUR: Method = Method {
+    rpc: "Pour",
+    grpc_path: "/test.Layers/Pour",
+    server_streaming: true,
+    ..PLAIN
+};
 static OPERATE: Method = Method {
     rpc: "Operate",
     grpc_path: "/test.Layers/Operate",
@@ -97,7 +104,9 @@ static OPEN: Method = Method {
     ..PLAIN
 };
 
-static METHODS: [&Method; 9] = [&ECHO, &SLOW, &PANIC, &LARGE, &STREAM, &OPERATE, &ACT, &SEND, &OPEN];
+static METHODS: [&Method; 10] = [
+    &ECHO, &SLOW, &PANIC, &LARGE, &STREAM, &POUR, &OPERATE, &ACT, &SEND, &OPEN,
+];
 
 /// Tells what the layers found out, and how much body there was.
 async fn echo(request: Request) -> Response {
@@ -121,6 +130,13 @@ async fn echo(request: Request) -> Response {
     }
 }
 
+/// Bytes that were made of the answers of `Pour`, by the query that asked for them.
+static POURED: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+
+fn poured(name: &str) -> usize {
+    POURED.lock().unwrap()[name]
+}
+
 async fn answer(method: &'static Method, request: Request) -> Response {
     assert!(method.rpc != "Panic", "the secret of the handler");
     match method.rpc {
@@ -132,6 +148,19 @@ async fn answer(method: &'static Method, request: Request) -> Response {
             let first = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"data: 1\n\n"))]);
             let body = futures::StreamExt::chain(first, futures::stream::pending());
             let mut response = Response::new(Body::from_stream(body));
+            let headers = response.headers_mut();
+            headers.insert("content-type", "text/event-stream".parse().unwrap());
+            response
+        }
+        // Has more to say than anybody can take.
+        "Pour" => {
+            let name = request.uri().query().unwrap_or_default().to_owned();
+            let events = futures::stream::repeat_with(move || {
+                let piece = vec![b'x'; 10_000];
+                *POURED.lock().unwrap().entry(name.clone()).or_default() += piece.len();
+                Ok::<_, std::io::Error>(Bytes::from(piece))
+            });
+            let mut response = Response::new(Body::from_stream(events));
             let headers = response.headers_mut();
             headers.insert("content-type", "text/event-stream".parse().unwrap());
             response

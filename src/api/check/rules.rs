@@ -9,12 +9,15 @@ use prost_types::value::Kind;
 use prost_types::{Duration, Struct, Timestamp, Value};
 use regex::Regex;
 
-use super::Problems;
+use super::{Place, Problems};
 use crate::api::convert;
 use crate::api::rest::free;
 
 /// The deepest JSON, and the deepest free JSON, counted in objects and lists.
 pub const DEPTH_MAX: usize = 64;
+
+/// The rule of every text: PostgreSQL cannot keep this character.
+const NO_NUL: &str = "must not contain U+0000";
 
 /// A regular expression of the contract. The build has proven that it compiles.
 #[derive(Debug)]
@@ -110,7 +113,7 @@ impl TextRule {
 /// Checks a text. U+0000 is refused in every text, as PostgreSQL cannot keep it.
 pub fn text(value: &str, rule: &TextRule, problems: &mut Problems) {
     if value.contains('\0') {
-        return problems.violate("must not contain U+0000");
+        return problems.refuse(NO_NUL, value);
     }
     if let Some(broken) = text_fault(value, rule) {
         problems.refuse(broken, value);
@@ -336,21 +339,21 @@ pub fn duration(value: &Duration, problems: &mut Problems) {
 
 /// Checks a JSON object of any shape.
 pub fn object(value: &Struct, bytes_max: usize, problems: &mut Problems) {
-    if members_are_sound(value, 1, problems) {
+    if Soundness::of(problems, |free| free.members(value, &Place::Root, 1)) {
         json_size(free::object_size(value), bytes_max, problems);
     }
 }
 
 /// Checks a JSON list of any shape.
 pub fn json_list(value: &prost_types::ListValue, bytes_max: usize, problems: &mut Problems) {
-    if elements_are_sound(&value.values, 1, problems) {
+    if Soundness::of(problems, |free| free.elements(&value.values, &Place::Root, 1)) {
         json_size(free::list_size(value), bytes_max, problems);
     }
 }
 
 /// Checks JSON of any shape.
 pub fn json(value: &Value, bytes_max: usize, problems: &mut Problems) {
-    if is_sound(value, 0, problems) {
+    if Soundness::of(problems, |free| free.value(value, &Place::Root, 0)) {
         json_size(free::value_size(value), bytes_max, problems);
     }
 }
@@ -364,45 +367,67 @@ fn json_size(bytes: usize, bytes_max: usize, problems: &mut Problems) {
     }
 }
 
-fn members_are_sound(value: &Struct, depth: usize, problems: &mut Problems) -> bool {
-    if depth > DEPTH_MAX {
-        problems.violate(format!("must not be nested deeper than {DEPTH_MAX} levels"));
-        return false;
-    }
-    for (key, value) in &value.fields {
-        if key.contains('\0') {
-            problems.violate("must not contain U+0000");
-            return false;
-        }
-        if !is_sound(value, depth, problems) {
-            return false;
-        }
-    }
-    true
+/// What free JSON must not hold, wherever in it.
+struct Soundness<'p> {
+    problems: &'p mut Problems,
+    sound: bool,
 }
 
-fn elements_are_sound(values: &[Value], depth: usize, problems: &mut Problems) -> bool {
-    if depth > DEPTH_MAX {
-        problems.violate(format!("must not be nested deeper than {DEPTH_MAX} levels"));
-        return false;
+impl Soundness<'_> {
+    fn of(problems: &mut Problems, look: impl FnOnce(&mut Soundness<'_>)) -> bool {
+        let mut free = Soundness { problems, sound: true };
+        look(&mut free);
+        free.sound
     }
-    values.iter().all(|value| is_sound(value, depth, problems))
+
+    fn refuse(&mut self, place: &Place<'_>, rule: impl Into<String>, received: impl Display) {
+        self.sound = false;
+        place.look(self.problems, |problems| problems.refuse(rule, received));
+    }
+
+    fn too_deep(&mut self, place: &Place<'_>, depth: usize, received: &str) -> bool {
+        let deep = depth > DEPTH_MAX;
+        if deep {
+            self.refuse(place, too_deep(), received);
+        }
+        deep
+    }
+
+    fn members(&mut self, value: &Struct, place: &Place<'_>, depth: usize) {
+        if self.too_deep(place, depth, "{…}") {
+            return;
+        }
+        for (key, value) in &value.fields {
+            if key.contains('\0') {
+                self.refuse(place, "must not have a key with U+0000", key);
+            }
+            self.value(value, &Place::Key(place, key), depth);
+        }
+    }
+
+    fn elements(&mut self, values: &[Value], place: &Place<'_>, depth: usize) {
+        if self.too_deep(place, depth, "[…]") {
+            return;
+        }
+        for (index, value) in values.iter().enumerate() {
+            self.value(value, &Place::Index(place, index), depth);
+        }
+    }
+
+    fn value(&mut self, value: &Value, place: &Place<'_>, depth: usize) {
+        match &value.kind {
+            Some(Kind::StructValue(inner)) => self.members(inner, place, depth + 1),
+            Some(Kind::ListValue(inner)) => self.elements(&inner.values, place, depth + 1),
+            Some(Kind::StringValue(text)) if text.contains('\0') => self.refuse(place, NO_NUL, text),
+            Some(Kind::NumberValue(number)) if !number.is_finite() => self.refuse(place, "must be finite", number),
+            Some(Kind::StringValue(_) | Kind::NumberValue(_) | Kind::BoolValue(_) | Kind::NullValue(_)) | None => {}
+        }
+    }
 }
 
-fn is_sound(value: &Value, depth: usize, problems: &mut Problems) -> bool {
-    match &value.kind {
-        Some(Kind::StructValue(inner)) => members_are_sound(inner, depth + 1, problems),
-        Some(Kind::ListValue(inner)) => elements_are_sound(&inner.values, depth + 1, problems),
-        Some(Kind::StringValue(text)) if text.contains('\0') => {
-            problems.violate("must not contain U+0000");
-            false
-        }
-        Some(Kind::NumberValue(number)) if !number.is_finite() => {
-            problems.violate("must hold finite numbers only");
-            false
-        }
-        Some(Kind::StringValue(_) | Kind::NumberValue(_) | Kind::BoolValue(_) | Kind::NullValue(_)) | None => true,
-    }
+/// The rule about nesting.
+pub(crate) fn too_deep() -> String {
+    format!("must not be nested deeper than {DEPTH_MAX} levels")
 }
 
 #[cfg(test)]
@@ -434,7 +459,7 @@ mod tests {
         );
         assert_eq!(
             broken(|p| text("a\0b", &TextRule::ANY, p)).unwrap(),
-            "must not contain U+0000"
+            "must not contain U+0000, received \"a\\0b\""
         );
     }
 
@@ -488,6 +513,38 @@ mod tests {
                 .unwrap()
                 .contains("deeper than 64")
         );
+    }
+
+    #[test]
+    fn problems_inside_free_json_are_all_named_where_they_are() {
+        let text = |text: &str| Value {
+            kind: Some(Kind::StringValue(text.to_owned())),
+        };
+        let number = Value {
+            kind: Some(Kind::NumberValue(f64::NAN)),
+        };
+        let list = prost_types::ListValue {
+            values: vec![text("fine"), text("a\0"), number],
+        };
+        let list = Value {
+            kind: Some(Kind::ListValue(list)),
+        };
+        let fields = [("k\0".to_owned(), text("x")), ("body".to_owned(), list)];
+        let value = Struct { fields: fields.into() };
+        let mut problems = Problems::new();
+        problems.field("content", |p| object(&value, 1_000, p));
+        let error = problems.into_result().unwrap_err();
+        let found: Vec<_> = error
+            .violations()
+            .iter()
+            .map(|v| (v.field.as_str(), v.problem()))
+            .collect();
+        let expected = [
+            ("content.body[1]", "must not contain U+0000, received \"a\\0\""),
+            ("content.body[2]", "must be finite, received \"NaN\""),
+            ("content", "must not have a key with U+0000, received \"k\\0\""),
+        ];
+        assert_eq!(found, expected.map(|(field, problem)| (field, problem.to_owned())));
     }
 
     #[test]

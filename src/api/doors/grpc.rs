@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 use super::idempotency::{self, REPLAYED};
 use super::sse::Events;
 use crate::api::check::{Checked, Problems};
+use crate::api::method::too_large;
 use crate::api::{Call, CallHead, Method, Reply, status};
 use crate::model::{Error, Reason, Result};
 
@@ -96,20 +97,10 @@ pub(super) fn enter<Req: Checked + Message>(
     problems.into_result()?;
     let bytes = request.encoded_len();
     if bytes > method.body_bytes_max {
-        return Err(too_large(method));
+        return Err(too_large(method.body_bytes_max));
     }
     let idempotency = key.map(|key| idempotency::bind(method, key, &request));
     Ok((head.with(idempotency), request))
-}
-
-/// The error of a request that is larger than its rpc takes.
-pub(super) fn too_large(method: &Method) -> Error {
-    let limit = method.body_bytes_max;
-    Error::new(
-        Reason::PayloadTooLarge,
-        format!("the request must not be larger than {limit} bytes after decompression"),
-    )
-    .with("limitBytes", limit)
 }
 
 fn refused(method: &Method, request_id: &str, error: &Error) -> Status {

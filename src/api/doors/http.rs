@@ -13,10 +13,11 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prost::Message;
 
 use super::binding::{Answer, Binding, BodyRule};
-use super::grpc::{enter, missing_head, note, too_large};
+use super::grpc::{enter, missing_head, note};
 use super::idempotency::REPLAYED;
 use super::sse::{self, Event, Events, Frames, KEEP_ALIVE};
 use crate::api::check::Problems;
+use crate::api::method::too_large;
 use crate::api::rest::read::{Incoming, at};
 use crate::api::rest::router::Handler;
 use crate::api::rest::writer::{Outgoing, Writer};
@@ -166,6 +167,9 @@ impl Door {
         if let Some(text) = parts.uri.query() {
             query::read(request, text, binding, self.dialect, problems);
         }
+        if !query::is_encoded(parts.uri.path()) {
+            problems.key("path", |problems| problems.refuse(query::ENCODED, parts.uri.path()));
+        }
         for (path, value) in binding.variables.iter().zip(values) {
             query::set(request, path, value, problems);
         }
@@ -278,7 +282,7 @@ async fn read_body(method: &Method, headers: &HeaderMap, body: Body) -> Result<B
     // is still sending would see a stream error and no answer.
     let bytes = match Limited::new(body, method.body_bytes_max).collect().await {
         Ok(collected) => collected.to_bytes(),
-        Err(fault) if is_limit(&*fault) => return Err(too_large(method)),
+        Err(fault) if is_limit(&*fault) => return Err(too_large(method.body_bytes_max)),
         Err(fault) => {
             let error = Error::new(Reason::BadRequest, format!("the body cannot be read: {fault}"));
             return Err(error.because(fault));

@@ -95,6 +95,12 @@ impl Observation<'_> {
     }
 }
 
+/// Whether an answer is a refusal whose request may not have been read. A caller that waited too long waits no longer.
+pub(crate) fn is_refusal(response: &Response) -> bool {
+    let failure = response.extensions().get::<Failure>();
+    failure.is_some_and(|failure| failure.0.reason() != Reason::DeadlineExceeded)
+}
+
 /// Logs a fault that a layer met, with everything that caused it; the doors log those of the handlers, and a refusal is
 /// not a fault.
 pub(crate) fn log_fault(error: &Error) {

@@ -9,7 +9,7 @@ use tonic::Status;
 use crate::api::Door;
 use crate::api::rest::error::Failure;
 use crate::api::rest::{self, Body, Dialect, Response, dialect};
-use crate::api::status;
+use crate::api::{method, status};
 use crate::model::{Error, Reason};
 
 /// Media types of gRPC and gRPC-Web with protobuf messages.
@@ -112,7 +112,11 @@ impl Speech {
 }
 
 /// Gives a gRPC answer that tonic itself made, before any handler saw the call, the details that all others have.
-pub(crate) fn complete(mut response: http::Response<tonic::body::Body>) -> http::Response<tonic::body::Body> {
+/// `bytes_max` is the size of a message of this rpc.
+pub(crate) fn complete(
+    mut response: http::Response<tonic::body::Body>,
+    bytes_max: usize,
+) -> http::Response<tonic::body::Body> {
     let headers = response.headers();
     let Some(status) = Status::from_header_map(headers).filter(|status| status.code() != tonic::Code::Ok) else {
         return response;
@@ -122,6 +126,10 @@ pub(crate) fn complete(mut response: http::Response<tonic::body::Body>) -> http:
         tonic::Code::Internal if status.details().is_empty() => {
             let problem = format!("request cannot be decoded: {}", status.message());
             Arc::new(Error::new(Reason::BadRequest, problem))
+        }
+        // Its word for one that is too large, packed or unpacked.
+        tonic::Code::OutOfRange | tonic::Code::ResourceExhausted if status.details().is_empty() => {
+            Arc::new(method::too_large(bytes_max))
         }
         _ => Arc::new(status::from_status(&status)),
     });

@@ -12,8 +12,8 @@ use super::kind::{Kind, ReadKind, WriteKind};
 use super::number;
 use super::read::Outcome;
 use super::writer::Writer;
-use crate::api::check::Problems;
-use crate::api::check::rules::DEPTH_MAX;
+use crate::api::check::rules::{self, DEPTH_MAX};
+use crate::api::check::{Place, Problems};
 
 /// A JSON object of any shape.
 #[derive(Debug)]
@@ -44,8 +44,22 @@ fn refuse_text(problems: &mut Problems) {
     problems.violate("cannot be given in the query");
 }
 
+/// Values in one piece of free JSON that are kept: more than fit into the largest one, so that its bound in bytes finds
+/// the same, and few enough that a body of empty lists does not grow tenfold.
+const VALUES_MAX: usize = 65_536;
+
 fn read_value<'de, D: Deserializer<'de>>(from: D, problems: &mut Problems) -> Result<Value, D::Error> {
-    json::read(Free { depth: 0, problems }, from)
+    let mut reading = Reading {
+        problems,
+        left: VALUES_MAX,
+    };
+    let place = Place::Root;
+    let value = json::read(reading.at(&place, 0), from)?;
+    if reading.left == 0 {
+        let rule = format!("must not hold more than {VALUES_MAX} values");
+        reading.problems.violate(rule);
+    }
+    Ok(value)
 }
 
 impl ReadKind for Object {
@@ -120,27 +134,48 @@ fn wrong(rule: &str, held: &Held, problems: &mut Problems) -> Outcome {
     Outcome::Wrong
 }
 
-/// A value at a depth, counted in objects and arrays around it.
-struct Free<'a> {
-    depth: usize,
-    problems: &'a mut Problems,
+/// What is shared while one piece of free JSON is read.
+struct Reading<'p> {
+    problems: &'p mut Problems,
+    /// Values that may still come.
+    left: usize,
 }
 
-impl Free<'_> {
-    fn is_too_deep(&mut self) -> bool {
-        let deep = self.depth >= DEPTH_MAX;
-        if deep {
-            let rule = format!("must not be nested deeper than {DEPTH_MAX} levels");
-            self.problems.violate(rule);
+impl<'p> Reading<'p> {
+    fn at<'r>(&'r mut self, place: &'r Place<'r>, depth: usize) -> Free<'r, 'p> {
+        Free {
+            reading: self,
+            place,
+            depth,
         }
-        deep
     }
 }
 
-impl<'de> Shape<'de> for Free<'_> {
+/// A value at a place, with its depth counted in objects and arrays around it.
+struct Free<'r, 'p> {
+    reading: &'r mut Reading<'p>,
+    place: &'r Place<'r>,
+    depth: usize,
+}
+
+impl Free<'_, '_> {
+    /// Whether what is inside is read past: because it is nested too deep, or there were too many values before.
+    fn is_skipped(&mut self, received: &Json<'_>) -> bool {
+        if self.depth < DEPTH_MAX {
+            return self.reading.left == 0;
+        }
+        let problems = &mut *self.reading.problems;
+        self.place
+            .look(problems, |problems| problems.refuse(rules::too_deep(), received));
+        true
+    }
+}
+
+impl<'de> Shape<'de> for Free<'_, '_> {
     type Output = Value;
 
     fn scalar(self, json: Json<'de>) -> Value {
+        self.reading.left = self.reading.left.saturating_sub(1);
         let held = match json {
             Json::Null | Json::List | Json::Object => Held::NullValue(0),
             Json::Bool(value) => Held::BoolValue(value),
@@ -152,17 +187,17 @@ impl<'de> Shape<'de> for Free<'_> {
 
     fn list<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
-        if self.is_too_deep() {
-            while list.next_element::<IgnoredAny>()?.is_some() {}
-        } else {
-            let depth = self.depth + 1;
-            while let Some(value) = list.next_element_seed(Free {
-                depth,
-                problems: &mut *self.problems,
-            })? {
+        if !self.is_skipped(&Json::List) {
+            self.reading.left -= 1;
+            while self.reading.left > 0 {
+                let place = Place::Index(self.place, values.len());
+                let Some(value) = list.next_element_seed(self.reading.at(&place, self.depth + 1))? else {
+                    break;
+                };
                 values.push(value);
             }
         }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Value {
             kind: Some(Held::ListValue(ListValue { values })),
         })
@@ -170,28 +205,28 @@ impl<'de> Shape<'de> for Free<'_> {
 
     fn object<A: MapAccess<'de>>(mut self, mut object: A) -> Result<Value, A::Error> {
         let mut fields = BTreeMap::new();
-        if self.is_too_deep() {
-            while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        } else {
-            let depth = self.depth + 1;
-            while let Some(name) = object.next_key_seed(Name)? {
-                let value = object.next_value_seed(Free {
-                    depth,
-                    problems: &mut *self.problems,
-                })?;
+        if !self.is_skipped(&Json::Object) {
+            self.reading.left -= 1;
+            while self.reading.left > 0 {
+                let Some(name) = object.next_key_seed(Name)? else {
+                    break;
+                };
+                let place = Place::Key(self.place, &name);
+                let value = object.next_value_seed(self.reading.at(&place, self.depth + 1))?;
                 if fields.insert(name.clone().into_owned(), value).is_some() {
-                    self.problems
-                        .key(&name, |problems| problems.violate("must not be given twice"));
+                    let problems = &mut *self.reading.problems;
+                    place.look(problems, |problems| problems.violate("must not be given twice"));
                 }
             }
         }
+        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Value {
             kind: Some(Held::StructValue(Struct { fields })),
         })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Free<'_> {
+impl<'de> DeserializeSeed<'de> for Free<'_, '_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {

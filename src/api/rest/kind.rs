@@ -90,6 +90,9 @@ pub(super) fn take<S: Scalar>(value: &mut S::Value, json: &Json<'_>, problems: &
     if *json == Json::Null {
         return Outcome::Null;
     }
+    if matches!(json, Json::Text(text) if text.is_empty()) {
+        problems.note_empty();
+    }
     match S::take(json) {
         Ok(read) => {
             *value = read;

@@ -29,8 +29,12 @@ pub(crate) fn read<M: Incoming>(
             });
         }
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let (Some(name), Some(value)) = (decode(name), decode(value)) else {
-            problems.key("query", |p| p.refuse("must be UTF-8", pair));
+        let Some(name) = decode(name) else {
+            problems.key("query", |p| p.refuse(ENCODED, pair));
+            continue;
+        };
+        let Some(value) = decode(value) else {
+            problems.key(&name, |p| p.refuse(ENCODED, value));
             continue;
         };
         let is_credential = |source| matches!(source, Source::Query(own) if own == name);
@@ -69,7 +73,22 @@ fn bound_limit(text: &str, dialect: &Dialect, problems: &mut Problems) {
     }
 }
 
+/// The rule for names and values in a URI.
+pub(crate) const ENCODED: &str = "must be UTF-8 with every % followed by two hexadecimal digits";
+
+/// Whether a part of a URI keeps [`ENCODED`]: the decoder alone would take a lone % as it stands.
+pub(crate) fn is_encoded(text: &str) -> bool {
+    let whole = text.split('%').skip(1).all(|behind| {
+        let digits = behind.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    });
+    whole && percent_decode_str(text).decode_utf8().is_ok()
+}
+
 fn decode(text: &str) -> Option<String> {
+    if !is_encoded(text) {
+        return None;
+    }
     let spaced = text.replace('+', " ");
     percent_decode_str(&spaced)
         .decode_utf8()

@@ -1,6 +1,7 @@
 //! What every answer carries, the pages beside the calls, and both doors' ways of saying no.
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 use tonic_types::StatusExt;
 
@@ -107,6 +108,73 @@ async fn a_deadline_ends_the_call_on_both_protocols() {
             "{body}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_deadline_that_has_passed_is_told_however_fast_the_answer_is() {
+    let server = server().await;
+    for wait in ["0n", "1n", "0S"] {
+        let request = http1().post(format!("{}/echo", server.url)).header("apikey", FULL);
+        let (status, body) = read(request.header("grpc-timeout", wait).send().await.unwrap()).await;
+        assert_eq!(
+            (status, &body["error"]["code"]),
+            (504, &json!("ERR_DEADLINE_EXCEEDED")),
+            "{wait}"
+        );
+        let request = http1().post(format!("{}/echo", server.url));
+        assert_eq!(
+            request.header("grpc-timeout", wait).send().await.unwrap().status(),
+            401,
+            "{wait}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_request_over_http1_names_its_host_once() {
+    let server = server().await;
+    let status = async |head: &str| {
+        let mut stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.get(9..12).unwrap().to_owned(), body.to_owned())
+    };
+    let close = "connection: close\r\n\r\n";
+    for (hosts, problem) in [
+        ("", "is required in HTTP/1.1"),
+        ("host: a\r\nhost: a\r\n", "must be sent once"),
+        (
+            "host: a b\r\n",
+            "must be a host name, with a port or without, received \\\"a b\\\"",
+        ),
+    ] {
+        let (code, body) = status(&format!("GET /healthz HTTP/1.1\r\n{hosts}{close}")).await;
+        assert_eq!(code, "400", "{hosts:?}");
+        assert!(body.contains(&format!("{{\"host\":\"{problem}\"}}")), "{body}");
+    }
+    for head in [
+        "HTTP/1.1\r\nhost: a.example:80\r\n",
+        "HTTP/1.1\r\nhost:\r\n",
+        "HTTP/1.1\r\nhost: [::1]:1\r\n",
+        "HTTP/1.0\r\n",
+    ] {
+        assert_eq!(
+            status(&format!("GET /healthz {head}{close}")).await.0,
+            "200",
+            "{head:?}"
+        );
+    }
+    assert_eq!(
+        http2()
+            .get(format!("{}/healthz", server.url))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
 }
 
 #[tokio::test]

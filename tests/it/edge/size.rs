@@ -45,6 +45,39 @@ async fn a_body_without_length_is_counted_as_it_comes() {
 }
 
 #[tokio::test]
+async fn a_refusal_reaches_a_client_that_is_still_sending_a_large_body() {
+    let server = server().await;
+    let large = vec![b'x'; 6 * 1024 * 1024];
+    for client in [http1(), http2()] {
+        for (path, key, expected) in [
+            ("nowhere", FULL, 404),
+            ("healthz", FULL, 405),
+            ("echo", "a-key-that-nobody-was-ever-given-0001", 401),
+            ("operate", FULL, 403),
+            ("echo", FULL, 413),
+        ] {
+            let request = client.post(format!("{}/{path}", server.url)).header("apikey", key);
+            let (status, body) = read(request.body(large.clone()).send().await.unwrap()).await;
+            assert_eq!(status, expected, "{path}: {body}");
+            assert!(body["error"]["code"].is_string(), "{path}: {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_asks_before_sending_is_refused_without_sending() {
+    let server = server().await;
+    let head = "POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\nexpect: 100-continue\r\n\r\n";
+    let mut stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut start = [0; 12];
+    let began = Instant::now();
+    stream.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 404");
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_gzip_bomb_is_stopped_at_the_unpacked_limit() {
     let server = server().await;
     let call = async |body: Vec<u8>| {

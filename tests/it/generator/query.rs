@@ -88,12 +88,28 @@ async fn escapes_in_paths_are_decoded() {
     let rest = Rest::new(&CAMPAIGNS);
     let answer = rest.plain("GET /v3/test/items/a%2Fb%20%C3%A4").await;
     assert_eq!(answer.data()["id"], "a/b ä");
-    let answer = rest.plain("GET /v3/test/items/%FF").await;
-    assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eq!(
         rest.plain("GET /v3/test/items/%00").await.details(400),
-        json!({"id": "must not contain U+0000"})
+        json!({"id": "must not contain U+0000, received \"\\0\""})
     );
+}
+
+#[tokio::test]
+async fn escapes_that_are_none_are_refused_where_they_stand() {
+    const RULE: &str = "must be UTF-8 with every % followed by two hexadecimal digits";
+    let rest = Rest::new(&CAMPAIGNS);
+    for path in ["/v3/test/items/%FF", "/v3/test/items/a%zz", "/v3/test/items/a%2"] {
+        let details = rest.plain(&format!("GET {path}")).await.details(400);
+        assert_eq!(details, json!({"path": format!("{RULE}, received {path:?}")}));
+    }
+    for text in ["%zz", "100%", "a%4", "%FF", "%+1"] {
+        let details = refused(&format!("/v3/test/query/7?name={text}")).await;
+        assert_eq!(details["name"], format!("{RULE}, received {text:?}"));
+    }
+    let details = refused("/v3/test/query/7?na%zzme=1").await;
+    assert_eq!(details["query"], format!("{RULE}, received \"na%zzme=1\""));
+    let answer = rest.plain("GET /v3/test/query/7?words=100%25&words=a+b").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
 }
 
 #[tokio::test]

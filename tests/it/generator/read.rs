@@ -312,9 +312,26 @@ async fn depth_and_free_json_are_bounded() {
     };
     assert_eq!(send(nested(64, "[", "]")).await.status, 200);
     let details = send(nested(65, "[", "]")).await.details(400);
+    let place = format!("everything.any{}", "[0]".repeat(64));
+    let rule = "must not be nested deeper than 64 levels, received \"[…]\"";
+    assert_eq!(details, json!({ place: rule }));
+    let many = format!("[{}1]", "[],".repeat(70_000));
+    let details = send(many).await.details(400);
+    let rule = "must not hold more than 65536 values";
     assert_eq!(
         details,
-        json!({"everything.any": "must not be nested deeper than 64 levels"})
+        json!({"everything.any": rule}),
+        "and what is beyond is not kept"
+    );
+    let details = send("{\"a\":[\"x\",{\"b\":\"\\u0000\",\"c\":1,\"c\":2}]}".to_owned())
+        .await
+        .details(400);
+    assert_eq!(
+        details,
+        json!({
+            "everything.any.a[1].c": "must not be given twice",
+            "everything.any.a[1].b": "must not contain U+0000, received \"\\0\"",
+        })
     );
     assert_eq!(send(nested(100_000, "[", "]")).await.status, 400);
     let details = send(format!("\"{}\"", "x".repeat(255))).await.details(400);
