@@ -26,6 +26,10 @@ mod services;
 mod table;
 #[path = "src/api/rest/template.rs"]
 mod template;
+#[path = "build/types.rs"]
+mod types;
+#[path = "build/weights.rs"]
+mod weights;
 #[path = "build/writes.rs"]
 mod writes;
 
@@ -51,11 +55,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("reason.rs"), reasons::generate(&contract.pool)?)?;
     generate::package(&contract, &out, "", &[])?;
     fs::write(out.join("openapi.json"), openapi::document(&contract)?)?;
+    let types = types::generate(&contract, "contract_", "campanile::pb::campanile::v1")?;
+    fs::write(out.join("types.rs"), types)?;
     if Path::new(TEST_PROTO).exists() {
         let roots = ["proto", TEST_PROTO];
         let test = Package::load("campanile.test.v1", "campanile", "super::pb", &roots)?;
         let elsewhere = [(".campanile.v1", "::campanile::pb::campanile::v1")];
         generate::package(&test, &out, "test_", &elsewhere)?;
+        let types = types::generate(&test, "test_", "crate::support::test_service::pb")?;
+        fs::write(out.join("test_types.rs"), types)?;
     }
     Ok(())
 }

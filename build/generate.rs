@@ -6,7 +6,7 @@ use std::path::Path;
 use prost::Message;
 
 use crate::contract::{Fallible, Package};
-use crate::{laws, messages, services, table};
+use crate::{laws, messages, services, table, weights};
 
 /// Options and annotations, which are data for the build and have no types of their own.
 const DATA_ONLY: &[&str] = &[
@@ -20,7 +20,12 @@ const DATA_ONLY: &[&str] = &[
 pub(crate) fn package(package: &Package, out: &Path, prefix: &str, elsewhere: &[(&str, &str)]) -> Fallible<()> {
     laws::check(package)?;
     prost(package, out, elsewhere)?;
-    let code = format!("{}{}", services::generate(package)?, messages::generate(package)?);
+    let code = [
+        services::generate(package)?,
+        messages::generate(package)?,
+        weights::generate(package)?,
+    ];
+    let code = code.concat();
     fs::write(out.join(format!("{prefix}doors.rs")), formatted(package, &code)?)?;
     fs::write(out.join(format!("{prefix}contract.txt")), table::generate(package)?)?;
     fs::write(out.join(format!("{prefix}descriptors.binpb")), &package.bytes)?;

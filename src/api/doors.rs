@@ -11,6 +11,7 @@ pub mod idempotency;
 pub mod rt;
 pub mod services;
 pub mod sse;
+pub mod weight;
 
 pub use contract::*;
 pub use services::Services;

@@ -1,6 +1,8 @@
 //! The binary itself: its commands, exit codes, signals and the files it makes. What it serves is proven elsewhere, in
 //! process.
 
+mod memory;
+
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};

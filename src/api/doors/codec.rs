@@ -1,13 +1,15 @@
-//! Protobuf on the wire, with one difference to tonic's own codec: what cannot be decoded is the caller's fault, so it
-//! is `INVALID_ARGUMENT` and never `INTERNAL`.
+//! Protobuf on the wire, with two differences to tonic's own codec: what cannot be decoded is the caller's fault, so it
+//! is `INVALID_ARGUMENT` and never `INTERNAL`, and what would grow beyond all bounds is refused before it is decoded.
 
 use std::marker::PhantomData;
 
+use bytes::Buf;
 use prost::Message;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
 use tonic_prost::ProstEncoder;
 
+use super::weight::{self, Weighed};
 use crate::api::status;
 use crate::model::{Error, Reason};
 
@@ -34,7 +36,7 @@ impl<T, U> Default for ContractCodec<T, U> {
 impl<T, U> Codec for ContractCodec<T, U>
 where
     T: Message + Send + 'static,
-    U: Message + Default + Send + 'static,
+    U: Message + Weighed + Default + Send + 'static,
 {
     type Encode = T;
     type Decode = U;
@@ -54,12 +56,14 @@ where
 #[derive(Debug)]
 pub struct ContractDecoder<U>(PhantomData<U>);
 
-impl<U: Message + Default> Decoder for ContractDecoder<U> {
+impl<U: Message + Weighed + Default> Decoder for ContractDecoder<U> {
     type Item = U;
     type Error = Status;
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        U::decode(from).map(Some).map_err(|fault| {
+        let bytes = from.copy_to_bytes(from.remaining());
+        weight::check::<U>(&bytes).map_err(|error| status::to_status(&error))?;
+        U::decode(bytes).map(Some).map_err(|fault| {
             let sentence = format!("the message cannot be decoded: {fault}");
             status::to_status(&Error::new(Reason::BadRequest, sentence))
         })

@@ -157,11 +157,94 @@ async fn what_cannot_be_read_is_the_callers_fault_and_changes_nothing() {
     assert_eq!(contract.users().await, 0);
 }
 
+/// The message of a refusal.
+fn message(headers: &HeaderMap) -> String {
+    let text = headers["grpc-message"].to_str().unwrap();
+    percent_encoding::percent_decode_str(text)
+        .decode_utf8()
+        .unwrap()
+        .into_owned()
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_refused_in_our_words_however_it_comes() {
+    let contract = Contract::start().await;
+    let size = 1024 * 1024;
+    let filled = |bytes: usize| {
+        let user = User {
+            uid: "ada".to_owned(),
+            name: "x".repeat(bytes),
+            ..User::default()
+        };
+        CreateUserRequest { user: Some(user) }.encode_to_vec()
+    };
+    let packed: &[(&str, &str)] = &[("grpc-encoding", "gzip")];
+    for (body, headers) in [
+        (frame(0, &filled(size)), &[][..]),
+        (frame(1, &gzip(&filled(size))), packed),
+        (frame(1, &gzip(&filled(20 * size))), packed),
+        (frame(0, &filled(20 * size)), &[]),
+    ] {
+        let (answer, _) = contract.post(CREATE, body, headers).await;
+        assert_eq!(refusal(&answer), ("8", "ERR_PAYLOAD_TOO_LARGE".to_owned()));
+        let said = message(&answer);
+        assert!(
+            said.ends_with("must not be larger than 1048576 bytes after decompression"),
+            "{said}"
+        );
+    }
+    assert_eq!(contract.users().await, 0);
+}
+
+#[tokio::test]
+async fn a_message_of_too_many_parts_is_refused_before_it_is_decoded() {
+    let contract = Contract::start().await;
+    // The tags of a user: field 10, a text of no length, as often as fit into a request.
+    let user = pb_field("campanile.v1.User", "tags");
+    let tags = [&user[..], &[0]].concat().repeat(200_000);
+    let mut request = vec![0x0a];
+    prost::encoding::encode_varint(u64::try_from(tags.len()).unwrap(), &mut request);
+    request.extend(&tags);
+    assert!(request.len() < 1024 * 1024);
+    let (answer, _) = contract.post(CREATE, frame(0, &request), &[]).await;
+    assert_eq!(refusal(&answer), ("8", "ERR_PAYLOAD_TOO_LARGE".to_owned()));
+    assert_eq!(
+        message(&answer),
+        "the request has too many parts, it would take more than 4194304 bytes once it is decoded"
+    );
+    // So few that they can be counted are named for what they are.
+    let tags = [&user[..], &[0]].concat().repeat(1_000);
+    let mut request = vec![0x0a];
+    prost::encoding::encode_varint(u64::try_from(tags.len()).unwrap(), &mut request);
+    request.extend(&tags);
+    let (answer, _) = contract.post(CREATE, frame(0, &request), &[]).await;
+    assert_eq!(refusal(&answer), ("3", "ERR_BAD_REQUEST".to_owned()));
+    assert!(
+        message(&answer).contains("must not have more than 25 items"),
+        "{}",
+        message(&answer)
+    );
+    assert_eq!(contract.users().await, 0);
+}
+
+/// The tag of a field whose elements have a length.
+fn pb_field(message: &str, field: &str) -> Vec<u8> {
+    let pool = prost_reflect::DescriptorPool::decode(campanile::api::doors::DESCRIPTORS).unwrap();
+    let field = pool
+        .get_message_by_name(message)
+        .unwrap()
+        .get_field_by_name(field)
+        .unwrap();
+    let mut tag = Vec::new();
+    prost::encoding::encode_varint(u64::from(field.number() << 3 | 2), &mut tag);
+    tag
+}
+
 #[tokio::test]
 async fn a_deadline_that_has_passed_is_told_in_the_form_of_grpc() {
     let contract = Contract::start().await;
     let (answer, _) = contract
-        .post(CREATE, frame(0, &new_user("ada")), &[("grpc-timeout", "0n")])
+        .post(CREATE, frame(0, &new_user("ada")), &[("grpc-timeout", "1n")])
         .await;
     assert_eq!(refusal(&answer), ("4", "ERR_DEADLINE_EXCEEDED".to_owned()));
     let (answer, _) = contract
