@@ -3,6 +3,7 @@
 
 mod contract;
 mod dialect;
+mod differential;
 mod laws;
 mod property;
 mod query;

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod chaos;
 pub(crate) mod database;
 pub(crate) mod rows;
 pub(crate) mod rpc;

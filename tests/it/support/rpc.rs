@@ -43,7 +43,8 @@ pub(crate) enum Door {
 pub(crate) struct Rpc {
     /// Its descriptor.
     pub(crate) method: MethodDescriptor,
-    verb: String,
+    /// The method of its first binding.
+    pub(crate) verb: String,
     /// The path template of its first binding.
     pub(crate) path: String,
     body: String,
