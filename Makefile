@@ -8,11 +8,13 @@ SHELL := bash
 TOOLS := .cache/tools
 CARGO_DENY_VERSION := 0.20.2
 
-.PHONY: help run test lint contract audit bench bench-feed instructions memcheck
+.PHONY: help run test lint contract fuzz conform audit bench bench-feed instructions memcheck
 
 help:
 	@echo 'make run      build and start Campanile on SQLite with a demo app and a first notification'
 	@echo 'make test     every check and test, on SQLite and PostgreSQL; installs what it needs'
+	@echo 'make fuzz     many more random requests through both doors than make test sends'
+	@echo 'make conform  every operation of the OpenAPI document against a server, by schemathesis'
 	@echo 'make lint     formatting, clippy, and the contract against its rules and its baseline'
 	@echo 'make audit    licences, sources and duplicates of all dependencies'
 	@echo 'make bench    build for release and measure'
@@ -34,6 +36,16 @@ lint: contract
 contract: node_modules
 	npm run --silent lint
 	npm run --silent breaking
+	npm run --silent openapi
+
+# FUZZ_CASES requests for each test; on PostgreSQL too where CAMPANILE_TEST_POSTGRES_URL names one.
+FUZZ_CASES ?= 200000
+fuzz:
+	CAMPANILE_TEST_FUZZ_CASES=$(FUZZ_CASES) cargo test --locked --test it -- fuzz::
+
+conform:
+	cargo build --locked
+	tests/setup/conform.sh
 
 audit: $(TOOLS)/bin/cargo-deny
 	$(TOOLS)/bin/cargo-deny --config .deny.toml --locked check licenses bans sources
