@@ -200,7 +200,7 @@ everywhere! {
         assert_eq!((refused.status, refused.code()), (400, "ERR_INVALID_VARIABLES"));
         let details = refused.body["error"]["details"].as_object().unwrap();
         // A gRPC status has room for fewer.
-        assert!(details.len() > if world.client.door == Door::Rest { 100 } else { 30 }, "{details:#?}");
+        assert!(details.len() > if world.client.door == Door::Rest { 100 } else { 20 }, "{details:#?}");
         assert_eq!(details["variables.user-00000.code"], "is required by the template");
         assert!(!details.contains_key("variables.user-00001.code"));
         assert_eq!(details.len() - 1 + unnamed(&refused), 149);

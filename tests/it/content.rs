@@ -27,7 +27,6 @@ fn broken() -> Value {
             {"id": "a", "type": "divider", "thickness": -1},
             {"id": "b", "type": "row", "items": [
                 {"id": "c", "type": "button", "label": "x", "action": {"type": "openUrl", "url": "JaVaScRiPt:alert(1)"}},
-                {"id": "d", "type": "carousel"},
                 {"id": "e", "type": "image", "url": "{{base}}/a.png", "fit": "{{fit}}", "link": "x"},
             ]},
         ],
@@ -54,6 +53,9 @@ everywhere! {
         let before = shop.rows().await;
         let refused = create(&shop, json!([
             {"channelType": "push", "content": {"title": "", "imageUrl": "data:image/png;base64,AA", "deepLink": "javascript:x", "data": {"aps": "x", "a b": 1}, "sound": "ping"}},
+        ]), json!([])).await;
+        assert_json_snapshot!("content_push_refused", at_root("template", &refused.refusal()));
+        let refused = create(&shop, json!([
             {"channelType": "email", "content": {"subject": "a\r\nBcc: everyone@example.com", "preheader": "x"}},
             {"channelType": "sms", "content": {"text": "x"}},
             {"channelType": "whatsapp"},

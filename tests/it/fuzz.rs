@@ -83,7 +83,9 @@ impl Target {
         let (slug, key) = ("club".parse().unwrap(), KEY.parse().unwrap());
         app::ensure_bootstrap(&service, slug, key).await.unwrap();
         let options = Setup::new().edge;
-        let edge = start::edge(&service, &options, (Meter::new(), CancellationToken::new())).unwrap();
+        let stop = CancellationToken::new();
+        let doors = start::doors(&service).unwrap();
+        let edge = start::edge(&service, doors, &options, (Meter::new(), stop));
         let mut target = Self {
             edge,
             rpcs: Rpc::all(),

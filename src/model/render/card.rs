@@ -19,7 +19,7 @@ use crate::model::document::check::Step;
 use crate::model::document::recheck::Rechecks;
 use crate::model::document::token::Typed;
 use crate::model::document::url::Target;
-use crate::model::variable::{VariableValue, VariableValues};
+use crate::model::variable::{ActionType, VariableValue, VariableValues};
 
 /// One compiled JSON document, whose strings are templates. Object keys are not rendered.
 #[derive(Clone, Debug)]
@@ -261,7 +261,13 @@ impl Slot {
                 Some(Typed::Action) => unfit("must be of type string or action, because it stands for a URL"),
                 Some(Typed::Text) | None => unfit("must be of type string, because it stands for a URL"),
             },
-            (Self::Action, VariableValue::Action(action)) => Ok(Filled::Json(action.to_card())),
+            (Self::Action, VariableValue::Action(action)) => {
+                // It was checked when it came; what opens a URL is looked at again before anybody can press it.
+                if action.action_type == ActionType::Web {
+                    whole_url(Target::Link, &action.data)?;
+                }
+                Ok(Filled::Json(action.to_card()))
+            }
             (Self::Action, VariableValue::Text(_) | VariableValue::Image(_)) => {
                 unfit("must be of type action, because it stands for an action")
             }
