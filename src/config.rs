@@ -265,14 +265,7 @@ impl Config {
                 standard: NonZeroU32::new(values.integer("rate_limit")),
                 core: NonZeroU32::new(values.integer("rate_limit_core")),
             },
-            roles: {
-                let roles = setting::list(&values.text("roles"));
-                let has = |role: &str| roles.iter().any(|named| named == role);
-                Roles {
-                    api: has("api"),
-                    worker: has("worker"),
-                }
-            },
+            roles: Roles::from_values(values),
             workers: values.integer("workers"),
             dispatching: Dispatching {
                 page_rows: values.parsed("page_rows"),
@@ -289,6 +282,17 @@ impl Config {
                     LogFormat::Text
                 },
             },
+        }
+    }
+}
+
+impl Roles {
+    fn from_values(values: &Values) -> Self {
+        let roles = setting::list(&values.text("roles"));
+        let has = |role: &str| roles.iter().any(|named| named == role);
+        Self {
+            api: has("api"),
+            worker: has("worker"),
         }
     }
 }

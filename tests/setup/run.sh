@@ -55,6 +55,8 @@ as_root() {
 
 export CAMPANILE_TEST_REQUIRE_POSTGRES=1
 export INSTA_UPDATE=no
+# The same cases every time, so that a change is judged by what it changes; `make fuzz` looks for new ones.
+export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-20240115}
 
 part "formatting" cargo fmt --all --check
 part "contract" make --no-print-directory contract
