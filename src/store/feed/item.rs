@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, Func, Query};
+use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, QueryFilter, QueryOrder, Select};
 
 use crate::model::feed::{Engagement, FeedSort, ItemState, ReadState, StoredItem, Topic};
@@ -15,6 +15,7 @@ use crate::model::{Error, Result, Timestamp};
 use crate::store::bulk;
 use crate::store::entity::{feed_item, feed_item_engagement as engagement, user};
 use crate::store::list::{SortBy, list};
+use crate::store::tag::tagged;
 use crate::store::value::Json;
 
 /// Which items a list holds, with every name resolved.
@@ -79,7 +80,9 @@ pub fn matching_items(backend: DatabaseBackend, app: AppId, filter: &ItemFilter)
             .add(Expr::col((feed_item::Entity, Column::Filterable)))
             .add(Column::CategoryId.eq(category));
     }
-    feed_item::Entity::find().filter(all.add_option(with_tags(backend, &filter.tags, filter.tag_match)))
+    // Tags have no index: each would be one more row per item and tag in every fan-out, for a filter that narrows a feed of
+    // some hundred items.
+    feed_item::Entity::find().filter(all.add(tagged(backend, "feed_items", &filter.tags, filter.tag_match)))
 }
 
 /// What says that a query is about a whole app, and takes the index for that: it holds for every item. A literal, like all
@@ -96,29 +99,6 @@ fn of_live_user() -> Condition {
         .and_where(Expr::col((user::Entity, user::Column::DeletedAt)).is_null())
         .to_owned();
     Condition::all().add(Expr::exists(live))
-}
-
-/// Looks into the documents of the items that pass all else. Tags have no index: each would be one more row per item and
-/// tag in every fan-out, for a filter that narrows a feed of some hundred items.
-fn with_tags(backend: DatabaseBackend, tags: &[String], tag_match: TagMatch) -> Option<Condition> {
-    let has = |wanted: &[String]| {
-        let tags = Expr::col((feed_item::Entity, feed_item::Column::Tags));
-        let elements = match backend {
-            DatabaseBackend::Postgres => Func::cust("json_array_elements_text").arg(tags.cast_as("json")),
-            _ => Func::cust("json_each").arg(tags),
-        };
-        let found = Query::select()
-            .expr(Expr::value(1))
-            .from_function(elements, "tag")
-            .and_where(Expr::col((Alias::new("tag"), Alias::new("value"))).is_in(wanted))
-            .to_owned();
-        Expr::exists(found)
-    };
-    match tag_match {
-        _ if tags.is_empty() => None,
-        TagMatch::Any => Some(Condition::all().add(has(tags))),
-        TagMatch::All => Some(tags.chunks(1).fold(Condition::all(), |all, tag| all.add(has(tag)))),
-    }
 }
 
 impl SortBy<feed_item::Entity> for FeedSort {
