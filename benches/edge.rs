@@ -280,6 +280,7 @@ fn edge(listen: &str) -> Fallible<(Edge, server::Options, Meter, CancellationTok
         }),
         pages: Pages {
             check_ready: Arc::new(|| Box::pin(async { Ok(()) })),
+            look: Arc::new(|| Box::pin(async {})),
             openapi: "{}",
         },
         meter: meter.clone(),

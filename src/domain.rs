@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod feed;
 pub mod idempotency;
 pub mod identity;
+pub mod measure;
 pub mod notification;
 mod page;
 pub mod retention;
@@ -33,6 +34,7 @@ use crate::store::{Store, Tx};
 
 use card::Cards;
 use dispatch::{Dispatching, Pace};
+use measure::Measures;
 use wake::Wake;
 
 pub use crate::store::{Once, SecretKey, StoreSettings, Written};
@@ -83,6 +85,7 @@ pub struct Service {
     cards: Cards,
     pace: Arc<Pace>,
     wake: Wake,
+    measures: Arc<Measures>,
     retired: Arc<AtomicBool>,
 }
 
@@ -96,6 +99,7 @@ impl Service {
         let store = Store::open(&settings.store).await?;
         Ok(Self {
             store,
+            measures: Arc::new(Measures::new(settings.store.meter.clone())),
             settings: Arc::new(settings),
             cards: Cards::default(),
             pace: Arc::default(),
@@ -153,16 +157,24 @@ impl Service {
         F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
         T: Serialize + DeserializeOwned + Send + 'static,
     {
-        self.store.write_once(acting.once.clone(), work).await
+        let written = self.store.write_once(acting.once.clone(), work).await?;
+        if written.replayed {
+            self.measures.replays.increment(1);
+        }
+        Ok(written)
     }
 
     /// What an earlier equal call answered, for decisions that take more than one transaction. Those that take one need
     /// not ask.
     async fn answered<T: DeserializeOwned>(&self, acting: &Acting) -> Result<Option<T>> {
-        match &acting.once {
-            Some(once) => self.store.find_answer(once).await,
-            None => Ok(None),
+        let Some(once) = &acting.once else {
+            return Ok(None);
+        };
+        let answer = self.store.find_answer(once).await?;
+        if answer.is_some() {
+            self.measures.replays.increment(1);
         }
+        Ok(answer)
     }
 }
 

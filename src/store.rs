@@ -26,7 +26,9 @@ pub mod feed;
 pub mod idempotency;
 mod link;
 pub mod list;
+mod measure;
 pub mod notification;
+pub mod observe;
 mod open;
 pub mod page;
 mod postgres;
@@ -52,6 +54,7 @@ pub use reader::Reader;
 pub use secret::SecretKey;
 pub use tx::Tx;
 
+use measure::Measures;
 use postgres::PostgresWriter;
 use reader::Pool;
 use secret::Cipher;
@@ -65,6 +68,7 @@ struct Inner {
     reader: Reader,
     writer: Writer,
     cipher: Cipher,
+    measures: Measures,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -107,6 +111,7 @@ impl Store {
         F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
         T: Send + 'static,
     {
+        let _in_progress = self.0.measures.begin(background);
         match &self.0.writer {
             Writer::Sqlite(writer) => writer.write(background, work).await,
             Writer::Postgres(writer) => writer.write(background, work).await,

@@ -58,6 +58,10 @@ impl<'m> Build<'m> {
         ColumnDef::new(name).small_integer().not_null().take()
     }
 
+    pub(crate) fn word_or_null(&self, name: &'static str) -> ColumnDef {
+        ColumnDef::new(name).small_integer().null().take()
+    }
+
     pub(crate) fn int(&self, name: &'static str) -> ColumnDef {
         ColumnDef::new(name).integer().not_null().take()
     }

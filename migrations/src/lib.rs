@@ -21,6 +21,7 @@ mod m0010_engagements;
 mod m0011_feed_lists;
 mod m0012_retention;
 mod m0013_open_pages;
+mod m0014_observed;
 
 /// Applies the migrations in order.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_feed_lists::Migration),
             Box::new(m0012_retention::Migration),
             Box::new(m0013_open_pages::Migration),
+            Box::new(m0014_observed::Migration),
         ]
     }
 }

@@ -36,7 +36,7 @@ use super::rest::router::{Found, Match};
 use super::rest::{self, Body, Dialect, Response, Router};
 use super::{CallHead, Door, Method};
 use crate::model::{Caller, Clock, Error, Reason, Result};
-use crate::telemetry::Meter;
+use crate::telemetry::{Gauge, Meter, Metric};
 
 use body::{Held, Limit};
 use ending::{Ending, Form};
@@ -112,6 +112,7 @@ struct Inner {
     health: HealthReporter,
     /// What was told last; nothing at first.
     serving: Mutex<Option<bool>>,
+    in_flight: Gauge,
     means: Means,
 }
 
@@ -174,6 +175,7 @@ impl Edge {
             limiter: rate::Limiter::new(options.rate),
             deadline_max: options.deadline_max,
             body_read_timeout: options.body_read_timeout,
+            in_flight: means.meter.gauge(Metric::CallsInFlight, &[]),
             means,
         }))
     }
@@ -241,6 +243,7 @@ impl Inner {
         B::Error: Into<BoxError>,
     {
         let started = Instant::now();
+        let _in_flight = observe::InFlight::begin(&self.in_flight);
         let (head, body) = request.into_parts();
         let id = observe::request_id(&head.headers, self.means.clock.now());
         let peer = head

@@ -15,10 +15,15 @@ use crate::telemetry::Meter;
 /// Touches what the service cannot work without.
 pub type CheckReady = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + Sync>;
 
+/// Looks at what is not counted along the way, before what was counted is shown.
+pub type Look = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 /// What the pages need.
 pub struct Pages {
     /// Touches the store.
     pub check_ready: CheckReady,
+    /// Looks at the work that waits.
+    pub look: Look,
     /// The OpenAPI document.
     pub openapi: &'static str,
 }
@@ -92,7 +97,10 @@ impl Pages {
                 Ok(()) => Body::from("{\"status\":\"ready\"}"),
                 Err(fault) => return error::response(&dialect::CAMPAIGNS, fault),
             },
-            Page::Metrics => Body::from(meter.render()),
+            Page::Metrics => {
+                (self.look)().await;
+                Body::from(meter.render())
+            }
             Page::OpenApi => Body::from(self.openapi),
             Page::Docs => Body::from(include_str!("ops/docs.html")),
             Page::DocsScript => Body::from(include_str!("ops/docs.js")),

@@ -148,7 +148,7 @@ impl Server {
     ) {
         let room = Arc::new(Semaphore::new(self.options.connections_max));
         let stack = Stack::new(edge.clone(), &self.options);
-        let open = meter.gauge(Metric::Connections);
+        let open = meter.gauge(Metric::Connections, &[]);
         loop {
             let Some((stream, peer, place)) = accept(&self.listener, &room).await else {
                 continue;

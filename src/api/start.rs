@@ -12,9 +12,8 @@ use super::ops::Pages;
 use super::rest::Router;
 use super::rest::dialect::CAMPAIGNS;
 use super::{Api, doors as generated};
-use crate::domain::{Service, identity};
+use crate::domain::{Service, identity, measure};
 use crate::model::{Error, Result};
-use crate::telemetry::Meter;
 
 /// Lets a service read and write compressed messages; tonic gives each its own type, so no function can.
 macro_rules! packed {
@@ -27,8 +26,8 @@ macro_rules! packed {
 
 /// The layers in front of some doors. `stopping` is cancelled when the server stops.
 #[must_use]
-pub fn edge(service: &Service, doors: Doors, options: &Options, (meter, stopping): (Meter, CancellationToken)) -> Edge {
-    let (finder, checker) = (service.clone(), service.clone());
+pub fn edge(service: &Service, doors: Doors, options: &Options, stopping: CancellationToken) -> Edge {
+    let (finder, checker, looker) = (service.clone(), service.clone(), service.clone());
     let means = Means {
         find_key: Arc::new(move |digest| {
             let service = finder.clone();
@@ -39,9 +38,13 @@ pub fn edge(service: &Service, doors: Doors, options: &Options, (meter, stopping
                 let service = checker.clone();
                 Box::pin(async move { service.check().await })
             }),
+            look: Arc::new(move || {
+                let service = looker.clone();
+                Box::pin(async move { measure::look(&service, service.clock().now()).await })
+            }),
             openapi: include_str!(concat!(env!("OUT_DIR"), "/openapi.json")),
         },
-        meter,
+        meter: service.meter().clone(),
         clock: service.clock().clone(),
         stopping,
     };

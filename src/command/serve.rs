@@ -6,7 +6,6 @@ use campanile::api::server::{Ended, Server};
 use campanile::api::start;
 use campanile::config::Config;
 use campanile::domain::{self, Service};
-use campanile::telemetry::Meter;
 use campanile::worker;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -21,20 +20,19 @@ pub(super) async fn serve(config: Config) -> Result<(), Fault> {
     bootstrap(&service, &config).await?;
     let server = bind(&config).await?;
     let stop = CancellationToken::new();
-    let meter = Meter::new();
     let doors = if config.roles.api {
         start::doors(&service)?
     } else {
         start::no_doors()?
     };
-    let edge = start::edge(&service, doors, &config.edge(), (meter.clone(), stop.clone()));
+    let edge = start::edge(&service, doors, &config.edge(), stop.clone());
     announce(&server, &config)?;
     let tasks = TaskTracker::new();
     if config.roles.worker {
         worker::start(&service, config.workers, &tasks, &stop);
     }
     let ended = {
-        let run = server.run(edge, meter, stop.clone());
+        let run = server.run(edge, service.meter().clone(), stop.clone());
         tokio::pin!(run);
         tokio::select! {
             ended = run.as_mut() => ended,

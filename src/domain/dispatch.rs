@@ -4,11 +4,12 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use super::card::Cards;
+use super::measure::PageEvent;
 use super::page::{self, Work};
 use super::{Service, template, user};
 use crate::model::delivery::Counts;
@@ -21,6 +22,7 @@ use crate::store::page::{self as pages, Leased, Rest};
 use crate::store::receiver::{self, Recipient};
 use crate::store::{Tx, notification};
 
+pub use super::measure::Held;
 pub use crate::store::page::Leased as LeasedPage;
 
 /// Recipients of a page, where no setting says otherwise: as many as PostgreSQL does well in one transaction.
@@ -137,6 +139,12 @@ pub async fn claim(service: &Service) -> Result<Option<Leased>> {
     Ok(found)
 }
 
+/// Counts a page that was leased as held until the answer is dropped.
+#[must_use]
+pub fn hold(service: &Service, page: &Leased) -> Held {
+    service.measures.hold(page.taken_over)
+}
+
 /// Returns when there may be pages to do.
 pub async fn wait(service: &Service, at_most: Duration) {
     service.wake.for_pages(at_most).await;
@@ -148,7 +156,7 @@ pub async fn wait(service: &Service, at_most: Duration) {
 /// Whatever the step met; nothing of it was done then.
 pub async fn advance(service: &Service, page: Leased, now: Timestamp) -> Result<Step> {
     let (lease, page_rows) = (service.settings.dispatching.lease, service.page_rows());
-    let rows = service.pace.rows(page_rows);
+    let (rows, began) = (service.pace.rows(page_rows), Instant::now());
     let cards = service.cards.clone();
     let stepped = service
         .store
@@ -156,18 +164,25 @@ pub async fn advance(service: &Service, page: Leased, now: Timestamp) -> Result<
             let cards = cards.clone();
             Box::pin(async move {
                 let Some(rest) = pages::hold_page(tx, &page, lease).await? else {
-                    return Ok((Step::Stale, true));
+                    return Ok((Step::Stale, true, Counts::default()));
                 };
                 let to = rest.to.min(rest.from.saturating_add(i64::from(rows)).saturating_sub(1));
-                run(tx, &cards, (&page, Rest { to, ..rest }), now).await?;
+                let counts = run(tx, &cards, (&page, Rest { to, ..rest }), now).await?;
                 let step = if to == rest.to { Step::Done } else { Step::More };
-                Ok((step, !tx.is_out_of_time()))
+                Ok((step, !tx.is_out_of_time(), counts))
             })
         })
         .await;
-    let in_time = stepped.as_ref().map_or(true, |(_, in_time)| *in_time);
+    let in_time = stepped.as_ref().map_or(true, |(_, in_time, _)| *in_time);
     service.pace.learn(rows, in_time, page_rows);
-    let (step, _) = stepped?;
+    service.measures.step.record(began.elapsed().as_secs_f64());
+    let (step, _, counts) = stepped?;
+    service.measures.recipients(counts);
+    match step {
+        Step::More => {}
+        Step::Done => service.measures.page_event(PageEvent::Done),
+        Step::Stale => service.measures.page_event(PageEvent::Lost),
+    }
     if step == Step::Done {
         complete(service, Some((page.app, page.key.notification)), now).await?;
     }
@@ -185,6 +200,7 @@ pub async fn complete(service: &Service, only: Option<(AppId, NotificationId)>, 
         .store
         .write_background(move |tx| Box::pin(async move { notification::complete_notifications(tx, only, now).await }));
     let completed = complete.await?;
+    service.measures.completed.increment(completed);
     if completed > 0 {
         service.wake.progress();
     }
@@ -197,6 +213,7 @@ pub async fn complete(service: &Service, only: Option<(AppId, NotificationId)>, 
 /// Those of the database.
 pub async fn give_back(service: &Service, page: Leased) -> Result<()> {
     release(service, page, Duration::ZERO).await?;
+    service.measures.page_event(PageEvent::GivenBack);
     service.wake.pages();
     Ok(())
 }
@@ -208,6 +225,7 @@ pub async fn give_back(service: &Service, page: Leased) -> Result<()> {
 /// # Errors
 /// Those of the database; the lease ends by itself then.
 pub async fn fail(service: &Service, page: Leased, fault: &Error, now: Timestamp) -> Result<()> {
+    service.measures.page_event(PageEvent::Failed);
     if fault.reason() == Reason::Unavailable {
         return release(service, page, backoff(WAIT, 1, WAIT_MAX)).await;
     }
@@ -215,17 +233,33 @@ pub async fn fail(service: &Service, page: Leased, fault: &Error, now: Timestamp
     let decided = service.store.write_background(move |tx| {
         Box::pin(async move {
             let Some(rest) = pages::hold_page(tx, &page, lease).await? else {
-                return Ok(false);
+                return Ok(None);
             };
-            match (rest.len(), page.attempts) {
-                (2.., HALVED_AFTER..) => pages::halve_page(tx, &page, rest).await?,
-                (..=1, GIVEN_UP_AFTER..) => give_up(tx, &page, rest.from).await?,
-                (_, attempts) => pages::release_page(tx, &page, backoff(WAIT, attempts, WAIT_MAX)).await?,
-            }
-            Ok(rest.len() <= 1 && page.attempts >= GIVEN_UP_AFTER)
+            Ok(match (rest.len(), page.attempts) {
+                (2.., HALVED_AFTER..) => {
+                    pages::halve_page(tx, &page, rest).await?;
+                    Some(PageEvent::Halved)
+                }
+                (..=1, GIVEN_UP_AFTER..) => {
+                    give_up(tx, &page, rest.from).await?;
+                    Some(PageEvent::GivenUp)
+                }
+                (_, attempts) => {
+                    pages::release_page(tx, &page, backoff(WAIT, attempts, WAIT_MAX)).await?;
+                    None
+                }
+            })
         })
     });
-    if decided.await? {
+    let decided = decided.await?;
+    if let Some(event) = decided {
+        service.measures.page_event(event);
+    }
+    if decided == Some(PageEvent::GivenUp) {
+        service.measures.recipients(Counts {
+            failed: 1,
+            ..Counts::default()
+        });
         complete(service, Some((page.app, page.key.notification)), now).await?;
     }
     service.wake.pages();
@@ -250,7 +284,7 @@ async fn give_up(tx: &Tx, page: &Leased, seq: i64) -> Result<()> {
 }
 
 /// Deals with some recipients of a page that the caller holds.
-async fn run(tx: &Tx, cards: &Cards, (page, rest): (&Leased, Rest), now: Timestamp) -> Result<()> {
+async fn run(tx: &Tx, cards: &Cards, (page, rest): (&Leased, Rest), now: Timestamp) -> Result<Counts> {
     let place = (page.app, page.key.notification);
     let sending = notification::get_sending_shared(tx, place.0, place.1).await?;
     let (schema, ways) = template::load_for_page(tx, page.app, sending.copied.version_id).await?;
@@ -271,8 +305,7 @@ async fn run(tx: &Tx, cards: &Cards, (page, rest): (&Leased, Rest), now: Timesta
         recipients: &recipients,
         now,
     };
-    page::run(tx, &work).await?;
-    Ok(())
+    page::run(tx, &work).await
 }
 
 /// Finds out which of the recipients that were to be served were deactivated or deleted since, and writes that down. Until

@@ -154,6 +154,7 @@ pub async fn unread_count(
         },
         None => None,
     };
+    service.measures.unread_reads.increment(1);
     settled_count(service, app, user, category, acting.now).await
 }
 

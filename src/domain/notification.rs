@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::page::{self, Work};
 use super::{Acting, Service, Written, template, user};
-use crate::model::delivery::Counts;
+use crate::model::delivery::{Counts, Reached};
 use crate::model::id::{AppId, NotificationId};
 use crate::model::notification::{
     Copied, NewSend, Notification, NotificationStatus, PlannedRecipient, Progress, Receiver, ReceiverSort,
@@ -59,6 +59,9 @@ pub async fn send(service: &Service, acting: &Acting, request: SendRequest) -> R
         .await?;
     if let Some((version, content)) = compiled.lock().ok().and_then(|mut slot| slot.take()) {
         service.cards.keep(version, content);
+    }
+    if !sent.replayed {
+        service.measures.sent(sent.value.mode, counts_of(&sent.value));
     }
     if sent.value.mode == SendMode::Batch {
         service.wake.pages();
@@ -162,6 +165,17 @@ async fn accept(
     };
     pages::insert_open(tx, app, notification.id, all, page_rows).await?;
     Ok(sent(notification))
+}
+
+/// What the receivers of a send came to, as far as they are dealt with.
+fn counts_of(sent: &Sent) -> Counts {
+    let mut counts = Counts::default();
+    for receiver in &sent.receivers {
+        counts.add(Reached::of(
+            receiver.deliveries.iter().map(|delivery| &delivery.verdict),
+        ));
+    }
+    counts
 }
 
 fn sent(notification: Notification) -> Sent {

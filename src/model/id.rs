@@ -34,6 +34,12 @@ macro_rules! ids {
                 Self(uuid_at(now))
             }
 
+            /// When it was made; `None` for an id of another kind of UUID.
+            #[must_use]
+            pub fn made_at(self) -> Option<Timestamp> {
+                made_at(self.0)
+            }
+
             /// The sixteen bytes as they are stored.
             #[must_use]
             pub const fn uuid(self) -> Uuid {
@@ -100,6 +106,12 @@ fn uuid_at(now: Timestamp) -> Uuid {
     Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, millis / 1_000, nanos))
 }
 
+fn made_at(uuid: Uuid) -> Option<Timestamp> {
+    let (seconds, nanos) = uuid.get_timestamp()?.to_unix();
+    let seconds = i64::try_from(seconds).ok()?;
+    Timestamp::from_millis(seconds.checked_mul(1_000)? + i64::from(nanos / 1_000_000))
+}
+
 fn parse(kind: &str, text: &str) -> Option<Uuid> {
     let digits = text.strip_prefix(kind)?.strip_prefix('-')?;
     let bytes: [u8; 16] = CROCKFORD.decode(digits.as_bytes()).ok()?.try_into().ok()?;
@@ -118,6 +130,13 @@ mod tests {
         assert_eq!(text.parse(), Ok(id));
         assert!(text.parse::<TemplateId>().is_err());
         assert!(text.to_uppercase().parse::<FeedItemId>().is_err());
+    }
+
+    #[test]
+    fn an_id_tells_when_it_was_made() {
+        let now = Timestamp::from_millis(1_705_311_000_123).unwrap();
+        assert_eq!(FeedItemId::new(now).made_at(), Some(now));
+        assert_eq!(FeedItemId::from(Uuid::nil()).made_at(), None);
     }
 
     #[test]

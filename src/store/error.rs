@@ -39,6 +39,21 @@ pub(super) enum Fault {
 }
 
 impl Fault {
+    /// The word in metrics.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Lost => "lost",
+            Self::Busy => "busy",
+            Self::Dead => "dead",
+            Self::Taken => "taken",
+            Self::Referred => "referred",
+            Self::Slow => "slow",
+            Self::Denied => "denied",
+            Self::Statement => "statement",
+        }
+    }
+
     pub(super) fn of(error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::Io(_)

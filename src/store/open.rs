@@ -16,12 +16,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::carried;
+use super::measure::Measures;
 use super::postgres::PostgresWriter;
 use super::reader::{Pool, Reader};
 use super::secret::SecretKey;
 use super::sqlite::SqliteWriter;
 use super::{Inner, Store, Writer};
 use crate::model::{Error, Reason, Result, Violation};
+use crate::telemetry::Meter;
 
 /// How long a caller waits for a free connection before it is told to come back.
 const ACQUIRE_TIME_MAX: Duration = Duration::from_secs(3);
@@ -43,6 +45,8 @@ pub struct StoreSettings {
     /// Connections for reading at most, and on PostgreSQL as many again for writing, so that neither can starve the other;
     /// SQLite writes over a single one. 1 to 1,000.
     pub connections: u32,
+    /// Counts what the service does.
+    pub meter: Meter,
 }
 
 impl StoreSettings {
@@ -56,6 +60,7 @@ impl StoreSettings {
             url: url.into(),
             secret,
             connections: Self::CONNECTIONS,
+            meter: Meter::new(),
         }
     }
 }
@@ -85,6 +90,7 @@ impl Store {
         migrate(&place).await?;
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
+        let measures = Measures::new(settings.meter.clone());
         let (reader, writer) = match place {
             Place::Sqlite(options) => {
                 let readers = options.clone().pragma("query_only", "ON");
@@ -93,14 +99,18 @@ impl Store {
                     .acquire_timeout(ACQUIRE_TIME_MAX)
                     .test_before_acquire(false)
                     .connect_lazy_with(readers);
-                let writer = SqliteWriter::start(options, &tasks, stop.clone()).await;
+                let writer = SqliteWriter::start(options, (&tasks, measures.clone()), stop.clone()).await;
                 (Pool::Sqlite(pool), Writer::Sqlite(writer.map_err(carried)?))
             }
             Place::Postgres(options) => {
                 let read_only = options.clone().options([("default_transaction_read_only", "on")]);
                 let readers = postgres_pool(settings.connections).connect_lazy_with(read_only);
                 let pool = postgres_pool(settings.connections).connect_lazy_with(options.clone());
-                let writer = PostgresWriter { pool, options };
+                let writer = PostgresWriter {
+                    pool,
+                    options,
+                    measures: measures.clone(),
+                };
                 (Pool::Postgres(readers), Writer::Postgres(Box::new(writer)))
             }
         };
@@ -108,6 +118,7 @@ impl Store {
             reader: Reader(reader),
             writer,
             cipher: settings.secret.cipher("idempotency")?,
+            measures,
             tasks,
             stop,
         })))

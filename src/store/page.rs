@@ -25,6 +25,8 @@ use crate::model::{Error, Result};
 const OPEN: i16 = 1;
 /// The number of a page that is done.
 pub(super) const DONE: i16 = 3;
+/// The tenure of a page that was taken over; that of any other that is held is 1.
+const TAKEN_OVER: i16 = 2;
 
 /// One page of one notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct Leased {
     pub fence: i64,
     /// Leases since the page last came on, this one included.
     pub attempts: u32,
+    /// Whether it was taken over from a worker whose lease had ended without a word.
+    pub taken_over: bool,
 }
 
 /// What is left to do of a page: recipients by their numbers, both included.
@@ -72,7 +76,7 @@ impl Rest {
 }
 
 /// Milliseconds since 1970 as a statement says them.
-const fn clock(backend: DatabaseBackend) -> &'static str {
+pub(super) const fn clock(backend: DatabaseBackend) -> &'static str {
     match backend {
         DatabaseBackend::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
         _ => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
@@ -98,6 +102,7 @@ fn page(number: i32, app: AppId, notification: NotificationId, rest: Rest) -> Mo
         sent_count: 0,
         failed_count: 0,
         skipped_count: 0,
+        tenure: None,
     }
 }
 
@@ -165,10 +170,11 @@ pub async fn claim_page(db: &impl ConnectionTrait, after: AppId, lease: Duration
     let clock = clock(backend);
     let free = format!("state <> 3 AND (lease_until IS NULL OR lease_until <= {clock})");
     let sql = format!(
-        "UPDATE pages SET lease_until = {clock} + $1, fence = fence + 1, attempts = attempts + 1 \
+        "UPDATE pages SET lease_until = {clock} + $1, fence = fence + 1, attempts = attempts + 1, \
+         tenure = CASE WHEN tenure IS NULL THEN 1 ELSE {TAKEN_OVER} END \
          WHERE (app_id, notification_id, number) = (SELECT app_id, notification_id, number FROM pages \
          WHERE {free} AND app_id > $2 ORDER BY app_id, notification_id, number LIMIT 1 {skip}) AND {free} \
-         RETURNING app_id, notification_id, number, fence, attempts"
+         RETURNING app_id, notification_id, number, fence, attempts, tenure"
     );
     let values = [millis(lease).into(), after.into()];
     let statement = Statement::from_sql_and_values(backend, sql, values);
@@ -185,6 +191,7 @@ fn leased_of(row: &QueryResult) -> Result<Leased> {
         },
         fence: row.try_get("", "fence")?,
         attempts: large(row.try_get("", "attempts")?)?,
+        taken_over: row.try_get::<Option<i16>>("", "tenure")? == Some(TAKEN_OVER),
     })
 }
 
@@ -265,6 +272,7 @@ pub async fn release_page(db: &impl ConnectionTrait, page: &Leased, wait: Durati
     at(page.app, page.key)
         .filter(Column::Fence.eq(page.fence))
         .col_expr(Column::LeaseUntil, Expr::cust(free))
+        .col_expr(Column::Tenure, Expr::value(None::<i16>))
         .exec(db)
         .await?;
     Ok(())
@@ -298,6 +306,7 @@ pub async fn halve_page(db: &impl ConnectionTrait, held: &Leased, rest: Rest) ->
             Expr::value(attempts(middle.saturating_sub(rest.from))?),
         )
         .col_expr(Column::LeaseUntil, Expr::value(None::<i64>))
+        .col_expr(Column::Tenure, Expr::value(None::<i16>))
         .exec(db)
         .await?;
     Ok(())

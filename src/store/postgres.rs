@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::error::{Fault, outcome_unknown};
 use super::link::{Link, PgLink};
+use super::measure::Measures;
 use super::tx::Tx;
 use super::work;
 use crate::model::{Error, Result};
@@ -35,6 +36,7 @@ const BACKGROUND_TIME_MAX: Duration = Duration::from_secs(1);
 pub(super) struct PostgresWriter {
     pub(super) pool: PgPool,
     pub(super) options: PgConnectOptions,
+    pub(super) measures: Measures,
 }
 
 enum Attempt<T> {
@@ -62,6 +64,7 @@ impl PostgresWriter {
         let mut fault = Fault::Lost;
         for attempt in 0..ATTEMPTS_MAX {
             if attempt > 0 {
+                self.measures.rerun(fault, 1);
                 sleep(backoff(attempt)).await;
             }
             fault = match self.attempt(&work, budget, deadline).await {
@@ -105,7 +108,9 @@ impl PostgresWriter {
             Ok(Err(fault)) => return Attempt::Again(fault),
             Err(_) => return Attempt::Again(Fault::Slow),
         };
+        let began = Instant::now();
         let committed = timeout(COMMIT_TIME_MAX, tx.link().execute_unprepared("COMMIT")).await;
+        self.measures.committed(began.elapsed(), 1);
         let fault = match committed {
             Ok(Ok(_)) => {
                 rest(&mut tx);

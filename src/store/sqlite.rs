@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::{Fault, outcome_unknown, unavailable};
 use super::link::Link;
+use super::measure::Measures;
 use super::tx::Tx;
 use super::work::{Job, Waiting};
 use crate::model::{Error, Result};
@@ -40,7 +41,7 @@ pub(super) struct SqliteWriter {
 impl SqliteWriter {
     pub(super) async fn start(
         options: SqliteConnectOptions,
-        tracker: &TaskTracker,
+        (tracker, measures): (&TaskTracker, Measures),
         stop: CancellationToken,
     ) -> sqlx::Result<Self> {
         let link = open(&options).await?;
@@ -50,6 +51,7 @@ impl SqliteWriter {
             options,
             tx: Tx::new(link),
             broken: false,
+            measures,
             api: api_jobs,
             background: background_jobs,
             in_a_row: 0,
@@ -91,6 +93,7 @@ struct Task {
     tx: Tx,
     /// Whether the connection must be replaced before it is used again.
     broken: bool,
+    measures: Measures,
     api: mpsc::Receiver<Box<dyn Job>>,
     background: mpsc::Receiver<Box<dyn Job>>,
     in_a_row: u32,
@@ -152,7 +155,7 @@ impl Task {
                 next = self.api.try_recv().ok();
             }
         }
-        if self.commit().await {
+        if self.commit(group.len()).await {
             group.into_iter().for_each(Job::answer);
         } else {
             self.run_again(group, true).await;
@@ -164,6 +167,7 @@ impl Task {
     /// changed: see [`Task::alone`].
     async fn run_again(&mut self, group: Vec<Box<dyn Job>>, in_doubt: bool) {
         self.broken = true;
+        self.measures.rerun(Fault::Dead, group.len());
         for job in group {
             self.alone(job, None, in_doubt).await;
         }
@@ -179,7 +183,7 @@ impl Task {
             self.broken = true;
             return job.refuse(refusal(Fault::Dead));
         }
-        if self.commit().await {
+        if self.commit(1).await {
             return job.answer();
         }
         self.broken = true;
@@ -223,8 +227,11 @@ impl Task {
         .await
     }
 
-    async fn commit(&mut self) -> bool {
-        self.execute("COMMIT").await
+    async fn commit(&mut self, writes: usize) -> bool {
+        let began = Instant::now();
+        let committed = self.execute("COMMIT").await;
+        self.measures.committed(began.elapsed(), writes);
+        committed
     }
 
     async fn execute(&mut self, sql: &str) -> bool {

@@ -26,6 +26,7 @@ pub async fn turn(service: &Service, now: Timestamp) -> Turn {
 
 /// Does a page step by step, each of which brings it nearer to its end. A worker that is told to stop gives it back.
 async fn work(service: &Service, page: LeasedPage, now: Timestamp) -> Turn {
+    let _held = dispatch::hold(service, &page);
     loop {
         match dispatch::advance(service, page, now).await {
             Ok(Step::More) if service.is_retired() => {

@@ -21,22 +21,23 @@ pub async fn turn(service: &Service, now: Timestamp) -> Turn {
     let users = retention::purge_deleted_users(service, now, BATCH_MAX).await;
     let notifications = retention::purge_notifications(service, now, BATCH_MAX).await;
     let again = [
-        noted("expired idempotency keys", &keys).is_some_and(|swept| swept >= BATCH_MAX),
-        noted("expired feed items", &expired).is_some(),
+        noted(service, "expired idempotency keys", &keys).is_some_and(|swept| swept >= BATCH_MAX),
+        noted(service, "expired feed items", &expired).is_some(),
         // A step takes those of one app or one user, so a small one does not mean that it was the last.
-        noted("old feed items", &items).is_some(),
-        noted("feeds of deleted users", &users).is_some(),
-        noted("old notifications", &notifications).is_some(),
+        noted(service, "old feed items", &items).is_some(),
+        noted(service, "feeds of deleted users", &users).is_some(),
+        noted(service, "old notifications", &notifications).is_some(),
     ];
     if again.contains(&true) { Turn::Again } else { Turn::Rest }
 }
 
 /// How many rows a duty has swept, if any.
-fn noted(what: &'static str, swept: &Result<u64>) -> Option<u64> {
+fn noted(service: &Service, what: &'static str, swept: &Result<u64>) -> Option<u64> {
     match swept {
         Ok(0) => None,
         Ok(swept) => {
             tracing::debug!(what, swept, "swept");
+            service.count_swept(what, *swept);
             Some(*swept)
         }
         Err(fault) => {

@@ -75,12 +75,12 @@ async fn execute(store: &Store, sql: &'static str) {
 }
 
 /// Lets every lease and every wait end.
-async fn expire_leases(store: &Store) {
+pub(crate) async fn expire_leases(store: &Store) {
     execute(store, "UPDATE pages SET lease_until = 0 WHERE lease_until IS NOT NULL").await;
 }
 
 /// Lets workers do what waits and what waits for its next try, until nothing is left.
-async fn work_out(world: &World, store: &Store) {
+pub(crate) async fn work_out(world: &World, store: &Store) {
     for _ in 0..100 {
         world.work().await;
         let statement = Statement::from_string(
@@ -478,7 +478,7 @@ on_both! {
 }
 
 /// Makes the database refuse every delivery to one user.
-async fn poison(store: &Store) {
+pub(crate) async fn poison(store: &Store) {
     let statements: &[&str] = match store.read().get_database_backend() {
         DatabaseBackend::Postgres => &[
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \

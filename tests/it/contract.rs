@@ -12,6 +12,7 @@ use campanile::model::delivery::DeliveryStatus;
 use campanile::model::notification::NotificationStatus;
 use campanile::model::template::sequence::StopCondition;
 use campanile::model::template::{DataType, TemplateStatus};
+use campanile::telemetry::Metric;
 use prost::Message;
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 
@@ -286,6 +287,27 @@ fn the_readme_lists_every_setting() {
         .collect();
     let missing = rows.iter().any(|row| !readme.contains(row.as_str()));
     assert!(!missing, "the table of settings has to hold:\n{}", rows.join("\n"));
+}
+
+#[test]
+fn the_readme_lists_every_metric() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let rows: Vec<_> = Metric::ALL
+        .iter()
+        .map(|metric| {
+            let labels = metric.labels().iter().map(|label| format!("`{label}`"));
+            let labels = labels.collect::<Vec<_>>().join(", ");
+            let (name, kind, meaning) = (metric.name(), metric.kind().word(), metric.meaning());
+            format!("| `{name}` | {kind} | {labels} | {meaning} |").replace("|  |", "| |")
+        })
+        .collect();
+    let missing = rows.iter().any(|row| !readme.contains(row.as_str()));
+    assert!(!missing, "the table of metrics has to hold:\n{}", rows.join("\n"));
+    let named = readme.lines().filter(|line| {
+        let name = line.strip_prefix("| `").unwrap_or_default();
+        name.starts_with("campanile_") || name.starts_with("process_")
+    });
+    assert_eq!(named.count(), rows.len(), "the table of metrics holds one that is gone");
 }
 
 fn grpc_name(code: i32) -> &'static str {

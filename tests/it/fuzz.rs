@@ -15,7 +15,6 @@ use campanile::api::edge::Edge;
 use campanile::api::{Method, start};
 use campanile::domain::{Service, Settings, app};
 use campanile::model::Reason;
-use campanile::telemetry::Meter;
 use futures::StreamExt;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -85,7 +84,7 @@ impl Target {
         let options = Setup::new().edge;
         let stop = CancellationToken::new();
         let doors = start::doors(&service).unwrap();
-        let edge = start::edge(&service, doors, &options, (Meter::new(), stop));
+        let edge = start::edge(&service, doors, &options, stop);
         let mut target = Self {
             edge,
             rpcs: Rpc::all(),

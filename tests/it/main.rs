@@ -19,6 +19,7 @@ mod isolation;
 mod later;
 mod name;
 mod notification;
+mod observed;
 mod process;
 mod store;
 mod support;

@@ -2,6 +2,7 @@
 
 pub(crate) mod chaos;
 pub(crate) mod database;
+pub(crate) mod metrics;
 pub(crate) mod rows;
 pub(crate) mod rpc;
 pub(crate) mod server;

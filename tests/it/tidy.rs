@@ -70,9 +70,9 @@ fn layers_import_downwards_only() {
         ("pb", &[]),
         ("config", &["domain", "store", "api", "model"]),
         ("telemetry", &[]),
-        ("store", &["model"]),
+        ("store", &["model", "telemetry"]),
         ("channel", &["model"]),
-        ("domain", &["store", "channel", "model"]),
+        ("domain", &["store", "channel", "model", "telemetry"]),
         ("api", &["domain", "model", "pb", "telemetry"]),
         ("worker", &["domain", "model", "telemetry"]),
     ]);

@@ -15,7 +15,7 @@ use crate::api::rest::Response;
 use crate::api::rest::error::Failure;
 use crate::model::id::AppId;
 use crate::model::{Error, Reason, Timestamp};
-use crate::telemetry::{Meter, Metric};
+use crate::telemetry::{Gauge, Meter, Metric};
 
 /// The header that a call's id comes in and goes out by.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -55,6 +55,22 @@ fn unique(now: Timestamp) -> uuid::Uuid {
     after.copy_from_slice(&counted.to_be_bytes());
     let millis = u64::try_from(now.millis()).unwrap_or_default();
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+}
+
+/// A call whose answer has not begun; it counts as such until this is dropped.
+pub(crate) struct InFlight<'g>(&'g Gauge);
+
+impl<'g> InFlight<'g> {
+    pub(crate) fn begin(gauge: &'g Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
 }
 
 /// What a call was, as its line and its counts name it.

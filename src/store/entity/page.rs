@@ -25,6 +25,7 @@ pub struct Model {
     pub sent_count: i32,
     pub failed_count: i32,
     pub skipped_count: i32,
+    pub tenure: Option<i16>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

@@ -122,6 +122,9 @@ on_both! {
             ("idempotency_keys", vec!["expires_at"]),
             // So does that of feed items that have expired.
             ("feed_items", vec!["expires_at"]),
+            // Operators are told of the oldest work of all apps.
+            ("pages", vec!["notification_id"]),
+            ("notifications", vec!["created_at"]),
         ];
         let tables = schema(&db).await;
         assert!(tables.len() >= 16);

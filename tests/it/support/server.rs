@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use campanile::api::edge::caller::{self, FindKey};
 use campanile::api::edge::{Doors, Edge, Means, Options, rate};
-use campanile::api::ops::{CheckReady, Pages};
+use campanile::api::ops::{CheckReady, Look, Pages};
 use campanile::api::server::{self, Ended, Server};
 use campanile::model::{Clock, Result};
 use campanile::telemetry::Meter;
@@ -24,6 +24,8 @@ pub(crate) struct Setup {
     pub(crate) server: server::Options,
     pub(crate) find_key: FindKey,
     pub(crate) check_ready: CheckReady,
+    pub(crate) look: Look,
+    pub(crate) meter: Meter,
     pub(crate) clock: Clock,
     pub(crate) stop: CancellationToken,
 }
@@ -62,6 +64,8 @@ impl Setup {
             },
             find_key: Arc::new(|_| boxed(Ok(None))),
             check_ready: Arc::new(|| boxed(Ok(()))),
+            look: Arc::new(|| Box::pin(std::future::ready(()))),
+            meter: Meter::new(),
             clock: Clock::default(),
             stop: CancellationToken::new(),
         }
@@ -84,11 +88,12 @@ pub(crate) struct TestServer {
 impl TestServer {
     /// Starts to answer on a free port.
     pub(crate) async fn start(doors: Doors, setup: Setup) -> Self {
-        let meter = Meter::new();
+        let meter = setup.meter;
         let means = Means {
             find_key: setup.find_key,
             pages: Pages {
                 check_ready: setup.check_ready,
+                look: setup.look,
                 openapi: "{\"openapi\":\"3.1.0\"}",
             },
             meter: meter.clone(),

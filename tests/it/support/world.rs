@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use campanile::api::start;
-use campanile::domain::{Service, Settings, identity};
+use campanile::domain::{Service, Settings, identity, measure};
 use campanile::model::{Clock, Timestamp};
 use campanile::store::Store;
 use campanile::worker::{Turn, dispatch};
 use serde_json::{Map, Value, json};
 
 use super::database::TestDatabase;
+use super::metrics::Metrics;
 use super::rpc::{Answer, Client, Door};
-use super::server::{OPERATOR_KEY, Setup, TestServer};
+use super::server::{OPERATOR_KEY, Setup, TestServer, http1};
 
 /// When every test begins: 2024-01-15T12:00:00.000Z.
 const NOON: i64 = 1_705_320_000_000;
@@ -95,12 +96,17 @@ impl World {
         };
         change(&mut settings);
         let service = Service::open(settings).await.unwrap();
-        let keys = service.clone();
+        let (keys, looks) = (service.clone(), service.clone());
         let setup = Setup {
             find_key: Arc::new(move |digest| {
                 let service = keys.clone();
                 Box::pin(async move { identity::find_key(&service, digest).await })
             }),
+            look: Arc::new(move || {
+                let service = looks.clone();
+                Box::pin(async move { measure::look(&service, service.clock().now()).await })
+            }),
+            meter: service.meter().clone(),
             clock: clock.clone(),
             ..Setup::new()
         };
@@ -153,6 +159,12 @@ impl World {
     pub(crate) async fn get(&self, path: &str, caller: &Caller) -> Answer {
         let headers: Vec<_> = caller.0.iter().map(|(name, value)| (*name, value.as_str())).collect();
         self.client.get(path, &headers).await
+    }
+
+    /// What the metrics page shows.
+    pub(crate) async fn metrics(&self) -> Metrics {
+        let page = http1().get(format!("{}/metrics", self.server.url)).send().await;
+        Metrics::of(&page.unwrap().text().await.unwrap())
     }
 
     /// Lets a worker do all that waits.
