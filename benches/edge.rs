@@ -466,7 +466,7 @@ fn is_success(status: StatusCode, _: Option<&HeaderMap>) -> bool {
 fn main() -> Fallible<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let log = |filter: Option<&&str>| telemetry::start_log(filter.unwrap_or(&QUIET), false);
+    let log = |filter: Option<&&str>| telemetry::start_log(filter.unwrap_or(&QUIET), false, None);
     match arguments.as_slice() {
         ["serve", listen, rest @ ..] => {
             log(rest.first())?;

@@ -103,11 +103,14 @@ pub(crate) fn run() -> Result<(), Fault> {
         return print(&Config::describe(&sources)?);
     }
     let config = Config::load(&sources)?;
-    let json = config.log.format == LogFormat::Json;
-    telemetry::start_log(&config.log.filter, json).map_err(|fault| Fault::Usage(fault.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|fault| Fault::System("no threads can be started".to_owned(), fault))?;
-    runtime.block_on(async {
+    let spans = {
+        let _inside = runtime.enter();
+        let (json, collector) = (config.log.format == LogFormat::Json, config.log.collector.as_deref());
+        telemetry::start_log(&config.log.filter, json, collector).map_err(|fault| Fault::Usage(fault.to_string()))?
+    };
+    let ended = runtime.block_on(async {
         match cli.command {
             Command::Serve => serve::serve(config).await,
             Command::Migrate => {
@@ -118,7 +121,9 @@ pub(crate) fn run() -> Result<(), Fault> {
             Command::Key(command) => admin::key(&open(&config).await?, command).await,
             Command::CheckConfig => Ok(()),
         }
-    })
+    });
+    spans.end();
+    ended
 }
 
 /// Opens the service as the configuration says.

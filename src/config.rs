@@ -164,6 +164,8 @@ pub struct Log {
     pub filter: String,
     /// The form of a line.
     pub format: LogFormat,
+    /// The collector that spans are sent to.
+    pub collector: Option<String>,
 }
 
 /// The form of a log line.
@@ -281,6 +283,7 @@ impl Config {
                 } else {
                     LogFormat::Text
                 },
+                collector: values.optional("otlp_endpoint").map(str::to_owned),
             },
         }
     }

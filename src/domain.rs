@@ -29,7 +29,7 @@ use serde::de::DeserializeOwned;
 use crate::model::channel::ChannelLimits;
 use crate::model::id::AppId;
 use crate::model::user::Uid;
-use crate::model::{Caller, Clock, Error, Reason, Result, Timestamp};
+use crate::model::{Caller, Clock, Error, Origin, Reason, Result, Timestamp};
 use crate::store::{Store, Tx};
 
 use card::Cards;
@@ -197,17 +197,20 @@ pub struct Acting {
     pub now: Timestamp,
     /// The idempotency key with what it is bound to.
     pub once: Option<Once>,
+    /// The call that asks.
+    pub origin: Origin,
 }
 
 impl Acting {
     /// A call without an idempotency key.
     #[must_use]
-    pub const fn new(caller: Caller, on_behalf_of: Option<Uid>, now: Timestamp) -> Self {
+    pub fn new(caller: Caller, on_behalf_of: Option<Uid>, now: Timestamp) -> Self {
         Self {
             caller,
             on_behalf_of,
             now,
             once: None,
+            origin: Origin::default(),
         }
     }
 

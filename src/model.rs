@@ -14,6 +14,7 @@ pub mod feed;
 pub mod id;
 pub mod name;
 pub mod notification;
+pub mod origin;
 pub mod page;
 pub mod render;
 pub mod retry;
@@ -28,4 +29,5 @@ pub mod word;
 
 pub use caller::{Caller, Scope};
 pub use error::{Error, Reason, Result, Violation, Violations};
+pub use origin::Origin;
 pub use time::{Clock, Timestamp};

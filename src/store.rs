@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use sea_orm::{ConnectionTrait, Statement};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, trace_span};
 
 use crate::model::Result;
 
@@ -112,10 +113,13 @@ impl Store {
         T: Send + 'static,
     {
         let _in_progress = self.0.measures.begin(background);
-        match &self.0.writer {
-            Writer::Sqlite(writer) => writer.write(background, work).await,
-            Writer::Postgres(writer) => writer.write(background, work).await,
-        }
+        let written = async {
+            match &self.0.writer {
+                Writer::Sqlite(writer) => writer.write(background, work).await,
+                Writer::Postgres(writer) => writer.write(background, work).await,
+            }
+        };
+        written.instrument(trace_span!("store write", background)).await
     }
 
     /// What read-only store functions run on. Each statement sees what was committed before it.

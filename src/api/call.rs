@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Method;
 use crate::domain::{Acting, Written};
-use crate::model::{Caller, Error, Result, Timestamp, Violation};
+use crate::model::{Caller, Error, Origin, Result, Timestamp, Violation};
 
 /// The door that a call came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct CallHead {
     pub deadline: Option<Instant>,
     /// The id that ties the call's log lines together, and is answered in `x-request-id`.
     pub request_id: Arc<str>,
+    /// The call's place in a trace, a W3C `traceparent`; `None`: in none.
+    pub trace_parent: Option<Arc<str>>,
 }
 
 impl CallHead {
@@ -68,6 +70,7 @@ impl CallHead {
             now: self.now,
             deadline: self.deadline,
             request_id: self.request_id,
+            trace_parent: self.trace_parent,
             idempotency,
         }
     }
@@ -90,6 +93,8 @@ pub struct Call {
     pub deadline: Option<Instant>,
     /// The id that ties the call's log lines together, and is answered in `x-request-id`.
     pub request_id: Arc<str>,
+    /// The call's place in a trace, a W3C `traceparent`; `None`: in none.
+    pub trace_parent: Option<Arc<str>>,
     /// The idempotency key, on rpcs that take one.
     pub idempotency: Option<Idempotency>,
 }
@@ -104,7 +109,11 @@ impl Call {
             uid.parse()
                 .map_err(|rule: &str| Error::invalid(vec![Violation::new("onbehalfof", rule).received(uid)]))
         });
-        let acting = Acting::new(self.caller, uid.transpose()?, self.now);
+        let mut acting = Acting::new(self.caller, uid.transpose()?, self.now);
+        acting.origin = Origin {
+            request_id: Some(Arc::clone(&self.request_id)),
+            trace_parent: self.trace_parent.clone(),
+        };
         Ok(match &self.idempotency {
             None => acting,
             Some(Idempotency { key, hash }) => {

@@ -36,7 +36,7 @@ use super::rest::router::{Found, Match};
 use super::rest::{self, Body, Dialect, Response, Router};
 use super::{CallHead, Door, Method};
 use crate::model::{Caller, Clock, Error, Reason, Result};
-use crate::telemetry::{Gauge, Meter, Metric};
+use crate::telemetry::{Gauge, Meter, Metric, trace};
 
 use body::{Held, Limit};
 use ending::{Ending, Form};
@@ -143,6 +143,7 @@ struct Trail {
 struct Arrival<'a> {
     peer: IpAddr,
     id: &'a Arc<str>,
+    trace_parent: Option<Arc<str>>,
     started: Instant,
 }
 
@@ -255,12 +256,14 @@ impl Inner {
         let asks = head.headers.contains_key(header::EXPECT);
         let mut body = Held::new(body, self.body_read_timeout);
         let door = speech.door();
-        let span = tracing::info_span!("call", request.id = &*id, rpc, door = door.as_str());
+        let span = observe::span(&id, rpc, door);
+        let trace_parent = trace::begin(&span, rpc, &head.headers).map(Arc::from);
         let mut trail = Trail::default();
         let id_ref = &id;
         let arrival = Arrival {
             peer,
             id: id_ref,
+            trace_parent,
             started,
         };
         let admitted = self.admit(target, (head, body.clone()), &arrival, (&speech, &mut trail));
@@ -394,6 +397,7 @@ impl Inner {
                 now: self.means.clock.now(),
                 deadline: ends,
                 request_id: Arc::clone(arrival.id),
+                trace_parent: arrival.trace_parent.clone(),
             };
             head.extensions.insert(call);
             match target {

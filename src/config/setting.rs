@@ -355,6 +355,18 @@ pub static SETTINGS: &[Setting] = &[
         "Time for the answer to such a ping, after which the connection is closed",
     ),
     plain(
+        "otlp_endpoint",
+        Kind::Text {
+            rule: "must be http://HOST:PORT of a collector that takes OTLP over gRPC",
+            keeps: |text| {
+                let host = text.strip_prefix("http://").map(|host| host.trim_end_matches('/'));
+                host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']))
+            },
+        },
+        "",
+        "Where spans of calls, writes and pages are sent; also read from `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and `OTEL_EXPORTER_OTLP_ENDPOINT`. Unset, there are none",
+    ),
+    plain(
         "log",
         Kind::Text {
             rule: "must be a level (error, warn, info, debug, trace) or directives such as info,campanile::store=debug",

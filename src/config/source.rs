@@ -19,6 +19,13 @@ const TEST_PREFIX: &str = "CAMPANILE_TEST_";
 /// The variable that names the file.
 const FILE_VARIABLE: &str = "CAMPANILE_CONFIG";
 
+/// Variables that other programs have given a meaning, and the settings that they are read for. Ours win over them, and a
+/// later one over an earlier one.
+const STANDARD: [(&str, &str); 2] = [
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "otlp_endpoint"),
+];
+
 /// Where settings are read from.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
@@ -36,7 +43,10 @@ impl Sources {
     pub fn of_process(file: Option<PathBuf>, flags: Vec<(String, String)>) -> Self {
         let environment: Vec<_> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| name.starts_with(PREFIX) && !name.starts_with(TEST_PREFIX))
+            .filter(|(name, _)| {
+                let ours = name.starts_with(PREFIX) && !name.starts_with(TEST_PREFIX);
+                ours || STANDARD.iter().any(|(standard, _)| standard == name)
+            })
             .collect();
         let named = environment.iter().find(|(name, _)| name == FILE_VARIABLE);
         Self {
@@ -79,6 +89,7 @@ impl Values {
         }
         let given = from_file(sources.file.as_deref(), &mut faults)
             .into_iter()
+            .chain(from_standard(&sources.environment))
             .chain(from_environment(&sources.environment))
             .chain(from_flags(&sources.flags));
         for (name, setting, text, origin) in given {
@@ -176,10 +187,21 @@ fn from_file(path: Option<&Path>, faults: &mut Vec<String>) -> Vec<Given> {
     given
 }
 
+fn from_standard(environment: &[(String, String)]) -> Vec<Given> {
+    let given = |(standard, key): &(&str, &str)| {
+        let (name, text) = environment
+            .iter()
+            .find(|(name, text)| name == standard && !text.is_empty())?;
+        let setting = SETTINGS.iter().find(|setting| setting.key == *key);
+        Some((name.clone(), setting, text.clone(), "environment".to_owned()))
+    };
+    STANDARD.iter().filter_map(given).collect()
+}
+
 fn from_environment(environment: &[(String, String)]) -> Vec<Given> {
     let mut given: Vec<Given> = environment
         .iter()
-        .filter(|(name, _)| name.as_str() != FILE_VARIABLE)
+        .filter(|(name, _)| name.as_str() != FILE_VARIABLE && name.starts_with(PREFIX))
         .map(|(name, text)| {
             let setting = SETTINGS.iter().find(|setting| setting.variable() == *name);
             (name.clone(), setting, text.clone(), "environment".to_owned())
@@ -281,6 +303,25 @@ mod tests {
              CAMPANILE_OPERATOR_KEY (environment) must be 32 to 128 visible ASCII characters, received 7 characters\n  \
              CAMPANILE_STREAMS_MAX (environment) must be a whole number from 1 to 10000 (streams), received \"0\"\n  \
              --log-format (flag) must be one of text, json, received \"xml\""
+        );
+    }
+
+    #[test]
+    fn a_collector_is_read_from_the_variables_that_others_use_as_well() {
+        let collector = |environment: &[(&str, &str)]| Config::load(&sources(environment, &[])).unwrap().log.collector;
+        let standard = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4317");
+        let traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://b:4317");
+        let own = ("CAMPANILE_OTLP_ENDPOINT", "http://c:4317/");
+        assert_eq!(collector(&[]), None);
+        assert_eq!(collector(&[standard]).as_deref(), Some("http://a:4317"));
+        assert_eq!(collector(&[traces, standard]).as_deref(), Some("http://b:4317"));
+        assert_eq!(collector(&[own, standard, traces]).as_deref(), Some("http://c:4317/"));
+        let refused = Config::load(&sources(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://a:4317")], &[]));
+        assert!(
+            refused
+                .unwrap_err()
+                .to_string()
+                .contains("OTEL_EXPORTER_OTLP_ENDPOINT (environment) must be http://")
         );
     }
 

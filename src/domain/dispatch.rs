@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tracing::{Instrument as _, trace_span};
 use uuid::Uuid;
 
 use super::card::Cards;
@@ -17,7 +18,7 @@ use crate::model::id::{AppId, NotificationId};
 use crate::model::notification::{RecipientOutcome, in_app, plan, values_of};
 use crate::model::retry::backoff;
 use crate::model::user::Resolved;
-use crate::model::{Error, Reason, Result, Timestamp};
+use crate::model::{Error, Origin, Reason, Result, Timestamp};
 use crate::store::page::{self as pages, Leased, Rest};
 use crate::store::receiver::{self, Recipient};
 use crate::store::{Tx, notification};
@@ -139,6 +140,13 @@ pub async fn claim(service: &Service) -> Result<Option<Leased>> {
     Ok(found)
 }
 
+/// The call that a page follows from, for log lines and spans; nothing when it cannot be found, because no page waits for
+/// that.
+pub async fn origin(service: &Service, page: &Leased) -> Origin {
+    let found = notification::get_origin(service.store.read(), page.app, page.key.notification).await;
+    found.unwrap_or_default()
+}
+
 /// Counts a page that was leased as held until the answer is dropped.
 #[must_use]
 pub fn hold(service: &Service, page: &Leased) -> Held {
@@ -155,6 +163,10 @@ pub async fn wait(service: &Service, at_most: Duration) {
 /// # Errors
 /// Whatever the step met; nothing of it was done then.
 pub async fn advance(service: &Service, page: Leased, now: Timestamp) -> Result<Step> {
+    step(service, page, now).instrument(trace_span!("step")).await
+}
+
+async fn step(service: &Service, page: Leased, now: Timestamp) -> Result<Step> {
     let (lease, page_rows) = (service.settings.dispatching.lease, service.page_rows());
     let (rows, began) = (service.pace.rows(page_rows), Instant::now());
     let cards = service.cards.clone();
@@ -196,12 +208,20 @@ pub async fn advance(service: &Service, page: Leased, now: Timestamp) -> Result<
 /// # Errors
 /// Those of the database.
 pub async fn complete(service: &Service, only: Option<(AppId, NotificationId)>, now: Timestamp) -> Result<u64> {
+    complete_now(service, only, now)
+        .instrument(trace_span!("complete"))
+        .await
+}
+
+async fn complete_now(service: &Service, only: Option<(AppId, NotificationId)>, now: Timestamp) -> Result<u64> {
     let complete = service
         .store
         .write_background(move |tx| Box::pin(async move { notification::complete_notifications(tx, only, now).await }));
     let completed = complete.await?;
     service.measures.completed.increment(completed);
     if completed > 0 {
+        let named = only.map(|(_, id)| tracing::field::display(id));
+        tracing::info!(notification.id = named, completed, "notifications became final");
         service.wake.progress();
     }
     Ok(completed)

@@ -17,7 +17,7 @@ use crate::model::slug::Reference;
 use crate::model::template::Sendable;
 use crate::model::template::content::Compiled;
 use crate::model::user::Resolved;
-use crate::model::{Error, Result, Timestamp};
+use crate::model::{Error, Origin, Result, Timestamp};
 use crate::store::page::{PageKey, Rest};
 use crate::store::{Tx, notification as store, page as pages, receiver as receivers};
 
@@ -37,9 +37,11 @@ pub async fn send(service: &Service, acting: &Acting, request: SendRequest) -> R
     let page_rows = service.page_rows();
     let compiled = Arc::new(Mutex::new(None));
     let (cards, slot) = (service.cards.clone(), Arc::clone(&compiled));
+    let origin = acting.origin.clone();
     let sent = service
         .write(acting, move |tx| {
             let (send, cards, slot) = (Arc::clone(&send), cards.clone(), Arc::clone(&slot));
+            let origin = origin.clone();
             Box::pin(async move {
                 let reference = Reference::from(send.template.as_str());
                 let template = template::load_for_send(tx, app, &reference, send.version, now).await?;
@@ -50,9 +52,9 @@ pub async fn send(service: &Service, acting: &Acting, request: SendRequest) -> R
                 }
                 let recipients = recipients(tx, app, (&send, &template, &content.content), create_users, now).await?;
                 if send.mode == SendMode::Batch {
-                    accept(tx, app, (&send, &template), &recipients, (page_rows, now)).await
+                    accept(tx, app, (&send, &template, &origin), &recipients, (page_rows, now)).await
                 } else {
-                    send_all(tx, app, (&send, &template), &recipients, now).await
+                    send_all(tx, app, (&send, &template, &origin), &recipients, now).await
                 }
             })
         })
@@ -134,7 +136,7 @@ async fn recipients(
 async fn send_all(
     tx: &Tx,
     app: AppId,
-    (send, template): (&NewSend, &Sendable),
+    (send, template, origin): (&NewSend, &Sendable, &Origin),
     recipients: &[PlannedRecipient],
     now: Timestamp,
 ) -> Result<Sent> {
@@ -144,7 +146,7 @@ async fn send_all(
     notification.completed_at = Some(now);
     let shown = recipients.iter();
     notification.receivers = shown.map(|one| one.receiver(&notification.channels)).collect();
-    write_down(tx, app, send, template, (&notification, recipients)).await?;
+    write_down(tx, app, (send, template, origin), (&notification, recipients)).await?;
     Ok(sent(notification))
 }
 
@@ -152,12 +154,12 @@ async fn send_all(
 async fn accept(
     tx: &Tx,
     app: AppId,
-    (send, template): (&NewSend, &Sendable),
+    (send, template, origin): (&NewSend, &Sendable, &Origin),
     recipients: &[PlannedRecipient],
     (page_rows, now): (u32, Timestamp),
 ) -> Result<Sent> {
     let notification = notification(send, template, recipients, now)?;
-    store::insert_notification(tx, app, &notification, &send.defaults).await?;
+    store::insert_notification(tx, app, &notification, &send.defaults, origin).await?;
     receivers::insert_recipients(tx, app, notification.id, recipients, &send.own).await?;
     let all = Rest {
         from: FIRST_SEQ,
@@ -216,11 +218,10 @@ fn notification(
 async fn write_down(
     tx: &Tx,
     app: AppId,
-    send: &NewSend,
-    template: &Sendable,
+    (send, template, origin): (&NewSend, &Sendable, &Origin),
     (notification, recipients): (&Notification, &[PlannedRecipient]),
 ) -> Result<()> {
-    store::insert_notification(tx, app, notification, &send.defaults).await?;
+    store::insert_notification(tx, app, notification, &send.defaults, origin).await?;
     receivers::insert_recipients(tx, app, notification.id, recipients, &send.own).await?;
     let key = PageKey {
         notification: notification.id,

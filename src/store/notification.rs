@@ -16,7 +16,7 @@ use crate::model::name::Name;
 use crate::model::notification::{Copied, Notification, NotificationStatus, Progress, RECEIVERS_SHOWN_MAX, SendMode};
 use crate::model::template::DataType;
 use crate::model::variable::VariableValues;
-use crate::model::{Error, Reason, Result, Timestamp};
+use crate::model::{Error, Origin, Reason, Result, Timestamp};
 
 /// Writes a notification down. Its counts and receivers are not part of its row.
 ///
@@ -27,6 +27,7 @@ pub async fn insert_notification(
     app: AppId,
     notification: &Notification,
     defaults: &VariableValues,
+    origin: &Origin,
 ) -> Result<()> {
     let copied = &notification.copied;
     let row = notification::Model {
@@ -51,6 +52,8 @@ pub async fn insert_notification(
         duplicate_count: small(notification.duplicate_count)?,
         created_at: notification.created_at,
         completed_at: notification.completed_at,
+        request_id: origin.request_id.as_deref().map(str::to_owned),
+        trace_parent: origin.trace_parent.as_deref().map(str::to_owned),
     };
     notification::Entity::insert(row.into_active_model())
         .exec_without_returning(db)
@@ -108,6 +111,24 @@ pub async fn get_progress(db: &impl ConnectionTrait, app: AppId, id: Notificatio
         total: large(row.total_targets)?,
         counts: get_counts(db, app, id).await?,
         completed_at: row.completed_at,
+    })
+}
+
+/// The call that a notification came with.
+///
+/// # Errors
+/// [`Reason::NotificationNotFound`], and those of the database.
+pub async fn get_origin(db: &impl ConnectionTrait, app: AppId, id: NotificationId) -> Result<Origin> {
+    let row = at(app, id)
+        .select_only()
+        .column(notification::Column::RequestId)
+        .column(notification::Column::TraceParent);
+    let row: Option<(Option<String>, Option<String>)> = row.into_tuple().one(db).await?;
+    let (request_id, trace_parent) =
+        row.ok_or_else(|| Error::not_found(Reason::NotificationNotFound, "notificationId", id))?;
+    Ok(Origin {
+        request_id: request_id.map(Into::into),
+        trace_parent: trace_parent.map(Into::into),
     })
 }
 

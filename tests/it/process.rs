@@ -2,6 +2,7 @@
 //! process.
 
 mod memory;
+mod trace;
 
 use std::path::Path;
 use std::process::{Output, Stdio};

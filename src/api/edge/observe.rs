@@ -15,7 +15,7 @@ use crate::api::rest::Response;
 use crate::api::rest::error::Failure;
 use crate::model::id::AppId;
 use crate::model::{Error, Reason, Timestamp};
-use crate::telemetry::{Gauge, Meter, Metric};
+use crate::telemetry::{Gauge, Meter, Metric, trace};
 
 /// The header that a call's id comes in and goes out by.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -73,6 +73,14 @@ impl Drop for InFlight<'_> {
     }
 }
 
+/// The span of a call. What stands in it stands in every log line of the call; the empty fields are filled only where
+/// spans are exported.
+pub(crate) fn span(id: &str, rpc: &'static str, door: Door) -> Span {
+    use tracing::field::Empty;
+    let door = door.as_str();
+    tracing::info_span!("call", request.id = id, rpc, door, otel.name = Empty, otel.kind = Empty)
+}
+
 /// What a call was, as its line and its counts name it.
 pub(crate) struct Observation<'a> {
     /// Counts it.
@@ -101,10 +109,13 @@ impl Observation<'_> {
             let labels = [("rpc", self.rpc), ("door", door), ("reason", error.reason().word())];
             self.meter.counter(Metric::Errors, &labels).increment(1);
         }
+        let reason = failure.map(Error::reason);
+        let fault = matches!(reason, Some(Reason::Internal | Reason::Unavailable));
+        trace::end(span, response.status().as_u16(), reason.map(Reason::word), fault);
         tracing::info!(
             app.id = self.app.map(tracing::field::display),
             http.status = response.status().as_u16(),
-            reason = failure.map(|error| error.reason().word()),
+            reason = reason.map(Reason::word),
             duration.ms = elapsed.as_secs_f64() * 1_000.0,
             "call answered"
         );

@@ -32,6 +32,8 @@ pub struct Model {
     pub duplicate_count: i32,
     pub created_at: Timestamp,
     pub completed_at: Option<Timestamp>,
+    pub request_id: Option<String>,
+    pub trace_parent: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

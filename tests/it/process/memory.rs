@@ -37,7 +37,7 @@ fn tag(message: &str, field: &str) -> Vec<u8> {
 }
 
 /// A field with this content.
-fn field(message: &str, name: &str, content: &[u8]) -> Vec<u8> {
+pub(super) fn field(message: &str, name: &str, content: &[u8]) -> Vec<u8> {
     let mut bytes = tag(message, name);
     encode_varint(u64::try_from(content.len()).unwrap(), &mut bytes);
     bytes.extend(content);
@@ -49,7 +49,7 @@ fn filled(bytes: usize, part: &[u8]) -> Vec<u8> {
     part.repeat(bytes / part.len())
 }
 
-fn frame(packed: bool, message: &[u8]) -> Vec<u8> {
+pub(super) fn frame(packed: bool, message: &[u8]) -> Vec<u8> {
     let mut framed = vec![u8::from(packed)];
     framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
     framed.extend(message);

@@ -176,6 +176,7 @@ impl doors::TestApi for Echo {
 /// What the layers in front would have found out.
 pub(crate) fn head(method: &'static Method, door: Door) -> CallHead {
     CallHead {
+        trace_parent: None,
         method,
         door,
         caller: Caller::Public,
