@@ -24,6 +24,7 @@ pub mod delivery;
 pub mod entity;
 mod error;
 pub mod feed;
+mod group;
 pub mod idempotency;
 mod link;
 pub mod list;
@@ -49,17 +50,20 @@ mod work;
 pub use sea_orm::ConnectionTrait as Connection;
 
 pub use error::taken;
+pub use group::Group;
 pub use idempotency::{Once, Written};
 pub use open::StoreSettings;
 pub use reader::Reader;
 pub use secret::SecretKey;
 pub use tx::Tx;
 
+use error::Failure;
 use measure::Measures;
 use postgres::PostgresWriter;
 use reader::Pool;
 use secret::Cipher;
 use sqlite::SqliteWriter;
+use work::Effort;
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
@@ -70,6 +74,8 @@ struct Inner {
     writer: Writer,
     cipher: Cipher,
     measures: Measures,
+    /// Groups at work; closed first, so that what waits in them is still done.
+    groups: TaskTracker,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -91,7 +97,8 @@ impl Store {
         F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
         T: Send + 'static,
     {
-        self.write_in(false, work).await
+        let _in_progress = self.0.measures.begin(false);
+        Ok(self.write_with(Effort::Request, work).await?)
     }
 
     /// The same for work that nobody waits for: requests go first, and the closure should end when
@@ -104,21 +111,22 @@ impl Store {
         F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
         T: Send + 'static,
     {
-        self.write_in(true, work).await
+        let _in_progress = self.0.measures.begin(true);
+        Ok(self.write_with(Effort::Background, work).await?)
     }
 
-    async fn write_in<T, F>(&self, background: bool, work: F) -> Result<T>
+    async fn write_with<T, F>(&self, effort: Effort, work: F) -> Result<T, Failure>
     where
         F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
         T: Send + 'static,
     {
-        let _in_progress = self.0.measures.begin(background);
         let written = async {
             match &self.0.writer {
-                Writer::Sqlite(writer) => writer.write(background, work).await,
-                Writer::Postgres(writer) => writer.write(background, work).await,
+                Writer::Sqlite(writer) => writer.write(effort, work).await,
+                Writer::Postgres(writer) => writer.write(effort, work).await,
             }
         };
+        let background = effort == Effort::Background;
         written.instrument(trace_span!("store write", background)).await
     }
 
@@ -141,6 +149,8 @@ impl Store {
 
     /// Finishes the writes that wait, refuses new ones and lets go of the database.
     pub async fn close(&self) {
+        self.0.groups.close();
+        self.0.groups.wait().await;
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
@@ -157,6 +167,10 @@ impl Store {
     #[must_use]
     pub fn is_sqlite(&self) -> bool {
         matches!(self.0.writer, Writer::Sqlite(_))
+    }
+
+    fn is_closing(&self) -> bool {
+        self.0.groups.is_closed()
     }
 
     fn cipher(&self) -> &Cipher {

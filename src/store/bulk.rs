@@ -3,6 +3,7 @@
 //!
 //! The text of a statement does not depend on the number of rows, so it is prepared once.
 
+use data_encoding::HEXLOWER;
 use sea_orm::sea_query::{ArrayType, ValueType};
 use sea_orm::{
     ColumnTrait, ColumnType, ConnectionTrait, DatabaseBackend, EntityTrait, IdenStatic, Iterable, ModelTrait,
@@ -44,6 +45,7 @@ enum Kind {
     Int,
     Long,
     Flag,
+    Bytes,
 }
 
 impl Kind {
@@ -55,6 +57,7 @@ impl Kind {
             ArrayType::Int => Some(Self::Int),
             ArrayType::BigInt => Some(Self::Long),
             ArrayType::Bool => Some(Self::Flag),
+            ArrayType::Bytes => Some(Self::Bytes),
             _ => None,
         }
     }
@@ -67,6 +70,7 @@ impl Kind {
             ColumnType::Integer => Some(Self::Int),
             ColumnType::BigInteger => Some(Self::Long),
             ColumnType::Boolean => Some(Self::Flag),
+            ColumnType::Blob | ColumnType::VarBinary(_) => Some(Self::Bytes),
             _ => None,
         }
     }
@@ -79,6 +83,7 @@ impl Kind {
             Self::Int => "int4[]",
             Self::Long => "int8[]",
             Self::Flag => "bool[]",
+            Self::Bytes => "bytea[]",
         }
     }
 
@@ -90,6 +95,7 @@ impl Kind {
             Self::Int => ArrayType::Int,
             Self::Long => ArrayType::BigInt,
             Self::Flag => ArrayType::Bool,
+            Self::Bytes => ArrayType::Bytes,
         }
     }
 }
@@ -128,6 +134,18 @@ impl Rows {
         match self.backend {
             DatabaseBackend::Postgres => self.unnest(alias),
             _ => self.json_each(alias),
+        }
+    }
+
+    /// What joins the rows with a table that has an index for it.
+    ///
+    /// SQLite takes a CROSS JOIN in the order in which it is written. Left to itself it looks through all of the rows once
+    /// for each row of the table.
+    #[must_use]
+    pub const fn join(&self) -> &'static str {
+        match self.backend {
+            DatabaseBackend::Postgres => "JOIN",
+            _ => "CROSS JOIN",
         }
     }
 
@@ -182,8 +200,8 @@ impl Rows {
         let mut columns = Vec::new();
         for (index, column) in self.columns.iter().enumerate() {
             columns.push(match column.kind.ok_or_else(unsupported)? {
-                // Ids are sixteen bytes in the table and hexadecimal in JSON.
-                Kind::Id => format!("unhex(value ->> {index}) AS \"{}\"", column.name),
+                // Ids are sixteen bytes in the table. Bytes are hexadecimal in JSON.
+                Kind::Id | Kind::Bytes => format!("unhex(value ->> {index}) AS \"{}\"", column.name),
                 _ => format!("value ->> {index} AS \"{}\"", column.name),
             });
         }
@@ -234,6 +252,7 @@ fn json(value: &Value) -> Result<serde_json::Value> {
         Value::Int(number) => (*number).into(),
         Value::BigInt(number) => (*number).into(),
         Value::Bool(flag) => (*flag).into(),
+        Value::Bytes(bytes) => bytes.as_ref().map(|bytes| HEXLOWER.encode(bytes)).into(),
         _ => return Err(unsupported()),
     })
 }

@@ -149,13 +149,58 @@ impl Fault {
     }
 }
 
+/// Why a write was not done, or may have been.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Its closure refused, and nothing of it is left.
+    Refused(Error),
+    /// The database did not do it, and nothing of it is left.
+    Fault(Fault),
+    /// Too many others wait; it was not tried.
+    Full,
+    /// The store is closing; it was not tried.
+    Closed,
+    /// COMMIT was sent, and nobody can say what became of it.
+    Unknown,
+}
+
+impl Failure {
+    /// What each of several callers is told whose work was done together; `None` if each has to be tried alone, because
+    /// one of them may be at fault.
+    pub(super) fn of_all(&self) -> Option<Error> {
+        let same = match self {
+            Self::Refused(_)
+            | Self::Fault(
+                Fault::Conflict | Fault::Dead | Fault::Taken | Fault::Referred | Fault::Slow | Fault::Statement,
+            ) => return None,
+            Self::Fault(fault @ (Fault::Lost | Fault::Busy | Fault::Denied)) => Self::Fault(*fault),
+            Self::Full => Self::Full,
+            Self::Closed => Self::Closed,
+            Self::Unknown => Self::Unknown,
+        };
+        Some(same.into())
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(error) => error,
+            Failure::Fault(fault) => fault.error(),
+            Failure::Full => unavailable("too many writes wait for the database, nothing was changed", RETRY_SOON),
+            Failure::Closed => unavailable("the service is shutting down, nothing was changed", RETRY_SOON),
+            Failure::Unknown => outcome_unknown(),
+        }
+    }
+}
+
 /// The service's own refusal to wait any longer.
-pub(super) fn unavailable(message: &str, retry: Duration) -> Error {
+fn unavailable(message: &str, retry: Duration) -> Error {
     Error::new(Reason::Unavailable, message).retry_after(retry)
 }
 
 /// The one case in which the caller must find out by itself, best by repeating the call with its idempotency key.
-pub(super) fn outcome_unknown() -> Error {
+fn outcome_unknown() -> Error {
     unavailable(
         "outcome unknown: the connection broke during the commit and the database cannot say whether it happened; \
          repeat the call with the same idempotency key",

@@ -5,6 +5,8 @@
 //! writer anyway) and then finds its answer, which is stored at the end of the same transaction. A row is bound to the
 //! caller and the rpc, so nobody reads somebody else's answer by guessing a key.
 
+mod each;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ use super::entity::idempotency_key::{ActiveModel, Column, Entity, Model};
 use super::tx::Tx;
 use crate::model::id::AppId;
 use crate::model::{Error, Reason, Result, Timestamp};
+
+pub(super) use each::{Decided, Member};
 
 /// How long an answer is kept for repetitions of its call.
 pub const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -65,18 +69,15 @@ impl Once {
             .add(Column::Key.eq(self.key.as_str()))
     }
 
-    /// What an encrypted answer is bound to. Lengths keep two different places from reading the same.
+    /// What an encrypted answer is bound to.
     fn place(&self) -> Vec<u8> {
-        let (actor, key) = (&self.actor, &self.key);
-        format!(
-            "{}/{}:{actor}/{}/{}:{key}",
-            self.owner(),
-            actor.len(),
-            self.rpc,
-            key.len()
-        )
-        .into_bytes()
+        place(self.owner(), &self.actor, self.rpc, &self.key)
     }
+}
+
+/// A key with all that it belongs to. Lengths keep two different places from reading the same.
+fn place(owner: AppId, actor: &str, rpc: &str, key: &str) -> Vec<u8> {
+    format!("{owner}/{}:{actor}/{rpc}/{}:{key}", actor.len(), key.len()).into_bytes()
 }
 
 impl Store {
@@ -114,16 +115,21 @@ impl Store {
             return Ok(Written { value, replayed: true });
         }
         let value = work(tx).await?;
-        let mut answer = serde_json::to_vec(&value).map_err(Error::internal)?;
-        if once.secret {
-            answer = self.cipher().seal(&once.place(), &answer)?;
-        }
         Entity::update_many()
-            .col_expr(Column::Answer, Expr::value(answer))
+            .col_expr(Column::Answer, Expr::value(self.stored_answer(once, &value)?))
             .filter(once.at_key())
             .exec(tx)
             .await?;
         Ok(Written { value, replayed: false })
+    }
+
+    /// An answer as it is stored.
+    fn stored_answer(&self, once: &Once, value: &impl Serialize) -> Result<Vec<u8>> {
+        let answer = serde_json::to_vec(value).map_err(Error::internal)?;
+        if once.secret {
+            return self.cipher().seal(&once.place(), &answer);
+        }
+        Ok(answer)
     }
 
     /// The answer of an earlier equal call, if there was one. It takes nothing, so of two equal calls at once neither

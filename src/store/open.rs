@@ -106,11 +106,7 @@ impl Store {
                 let read_only = options.clone().options([("default_transaction_read_only", "on")]);
                 let readers = postgres_pool(settings.connections).connect_lazy_with(read_only);
                 let pool = postgres_pool(settings.connections).connect_lazy_with(options.clone());
-                let writer = PostgresWriter {
-                    pool,
-                    options,
-                    measures: measures.clone(),
-                };
+                let writer = PostgresWriter::new(pool, options, measures.clone());
                 (Pool::Postgres(readers), Writer::Postgres(Box::new(writer)))
             }
         };
@@ -119,6 +115,7 @@ impl Store {
             writer,
             cipher: settings.secret.cipher("idempotency")?,
             measures,
+            groups: TaskTracker::new(),
             tasks,
             stop,
         })))

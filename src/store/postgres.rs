@@ -9,13 +9,14 @@ use futures::future::BoxFuture;
 use sea_orm::{ConnectionTrait, DatabaseBackend, Statement};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, PgPool};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::error::{Fault, outcome_unknown};
+use super::error::{Failure, Fault};
 use super::link::{Link, PgLink};
 use super::measure::Measures;
 use super::tx::Tx;
-use super::work;
+use super::work::{self, Effort};
 use crate::model::{Error, Result};
 
 /// Times that a closure is run before its caller is told to come back.
@@ -24,6 +25,9 @@ const ATTEMPTS_MAX: u32 = 5;
 const BACKOFF: Duration = Duration::from_millis(10);
 /// All attempts together, COMMIT excluded.
 const WORK_TIME_MAX: Duration = Duration::from_secs(15);
+/// The same for a closure that does the work of several callers: less, because each of them is tried alone afterwards.
+const GROUP_ATTEMPTS_MAX: u32 = 2;
+const GROUP_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a COMMIT may take before its connection counts as lost.
 const COMMIT_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a lost COMMIT is looked for, and how often.
@@ -35,8 +39,28 @@ const BACKGROUND_TIME_MAX: Duration = Duration::from_secs(1);
 /// The pool to write through, and how to connect beside it.
 pub(super) struct PostgresWriter {
     pub(super) pool: PgPool,
-    pub(super) options: PgConnectOptions,
-    pub(super) measures: Measures,
+    options: PgConnectOptions,
+    measures: Measures,
+    /// The connections that background work may hold at once, so that there is always one for a request.
+    background: Semaphore,
+}
+
+impl Effort {
+    /// The number of attempts, and the time of all of them together.
+    const fn bounds(self) -> (u32, Duration) {
+        match self {
+            Self::Request | Self::Background => (ATTEMPTS_MAX, WORK_TIME_MAX),
+            Self::Group(_) => (GROUP_ATTEMPTS_MAX, GROUP_TIME_MAX),
+        }
+    }
+
+    /// How long a closure works before it is asked to finish.
+    const fn budget(self) -> Option<Duration> {
+        match self {
+            Self::Background => Some(BACKGROUND_TIME_MAX),
+            Self::Request | Self::Group(_) => None,
+        }
+    }
 }
 
 enum Attempt<T> {
@@ -54,41 +78,69 @@ enum Outcome {
 }
 
 impl PostgresWriter {
-    pub(super) async fn write<T, F>(&self, background: bool, work: F) -> Result<T>
+    pub(super) fn new(pool: PgPool, options: PgConnectOptions, measures: Measures) -> Self {
+        Self {
+            background: Semaphore::new((connections(&pool) / 2).max(1)),
+            pool,
+            options,
+            measures,
+        }
+    }
+
+    /// Connections at most.
+    pub(super) fn connections(&self) -> usize {
+        connections(&self.pool)
+    }
+
+    pub(super) async fn write<T, F>(&self, effort: Effort, work: F) -> Result<T, Failure>
     where
         F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
         T: Send + 'static,
     {
-        let budget = background.then_some(BACKGROUND_TIME_MAX);
-        let deadline = Instant::now() + WORK_TIME_MAX;
+        let (attempts_max, time_max) = effort.bounds();
+        let deadline = Instant::now() + time_max;
+        let _held = match effort {
+            Effort::Background => Some(self.background_turn(deadline).await?),
+            Effort::Request | Effort::Group(_) => None,
+        };
         let mut fault = Fault::Lost;
-        for attempt in 0..ATTEMPTS_MAX {
+        for attempt in 0..attempts_max {
             if attempt > 0 {
-                self.measures.rerun(fault, 1);
+                self.measures.rerun(fault, effort.writes());
                 sleep(backoff(attempt)).await;
             }
-            fault = match self.attempt(&work, budget, deadline).await {
+            fault = match self.attempt(&work, effort, deadline).await {
                 Attempt::Committed(value) => return Ok(value),
-                Attempt::Refused(error) => return Err(error),
-                Attempt::Again(fault @ (Fault::Busy | Fault::Slow | Fault::Denied)) => return Err(fault.error()),
+                Attempt::Refused(error) => return Err(Failure::Refused(error)),
+                Attempt::Again(fault @ (Fault::Busy | Fault::Slow | Fault::Denied)) => {
+                    return Err(Failure::Fault(fault));
+                }
                 Attempt::Again(fault) => fault,
                 Attempt::Lost(value, xid) => match self.settle(&xid).await {
                     Outcome::Committed => return Ok(value),
                     Outcome::Aborted => Fault::Lost,
-                    Outcome::Unknown => return Err(outcome_unknown()),
+                    Outcome::Unknown => return Err(Failure::Unknown),
                 },
             };
         }
-        Err(fault.error())
+        Err(Failure::Fault(fault))
     }
 
-    async fn attempt<T, F>(&self, work: &F, budget: Option<Duration>, deadline: Instant) -> Attempt<T>
+    async fn background_turn(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Failure> {
+        match timeout_at(deadline, self.background.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(Failure::Closed),
+            Err(_) => Err(Failure::Fault(Fault::Busy)),
+        }
+    }
+
+    async fn attempt<T, F>(&self, work: &F, effort: Effort, deadline: Instant) -> Attempt<T>
     where
         F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
     {
         let worked = async {
             let mut tx = self.begin().await?;
-            tx.start(budget);
+            tx.start(effort.budget());
             let result = work::run(work, &tx).await;
             if let Some(fault @ (Fault::Conflict | Fault::Lost)) = tx.fault() {
                 rollback(&mut tx).await;
@@ -110,7 +162,7 @@ impl PostgresWriter {
         };
         let began = Instant::now();
         let committed = timeout(COMMIT_TIME_MAX, tx.link().execute_unprepared("COMMIT")).await;
-        self.measures.committed(began.elapsed(), 1);
+        self.measures.committed(began.elapsed(), effort.writes());
         let fault = match committed {
             Ok(Ok(_)) => {
                 rest(&mut tx);
@@ -159,6 +211,10 @@ impl PostgresWriter {
             .await?;
         Ok(status.unwrap_or_default())
     }
+}
+
+fn connections(pool: &PgPool) -> usize {
+    usize::try_from(pool.options().get_max_connections()).unwrap_or(1)
 }
 
 async fn note_xid(tx: &Tx) -> Result<(), Fault> {

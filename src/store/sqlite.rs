@@ -10,12 +10,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::error::{Fault, outcome_unknown, unavailable};
+use super::error::{Failure, Fault};
 use super::link::Link;
 use super::measure::Measures;
 use super::tx::Tx;
-use super::work::{Job, Waiting};
-use crate::model::{Error, Result};
+use super::work::{Effort, Job, Waiting};
+use crate::model::Result;
 
 /// Requests' writes that may wait; more are refused at once, so a slow disk cannot fill the memory.
 const API_QUEUE_MAX: usize = 1_024;
@@ -28,7 +28,6 @@ const GROUP_TIME_MAX: Duration = Duration::from_millis(10);
 const BACKGROUND_TIME_MAX: Duration = Duration::from_millis(5);
 /// Groups of requests after which one background closure goes first, so that a flood of requests cannot stop the workers.
 const API_GROUPS_IN_A_ROW_MAX: u32 = 8;
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 type Queue = mpsc::Sender<Box<dyn Job>>;
 
@@ -60,27 +59,27 @@ impl SqliteWriter {
         Ok(Self { api, background })
     }
 
-    pub(super) async fn write<T, F>(&self, background: bool, work: F) -> Result<T>
+    pub(super) async fn write<T, F>(&self, effort: Effort, work: F) -> Result<T, Failure>
     where
         F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
         T: Send + 'static,
     {
-        let (job, answer) = Waiting::new(work);
-        let queue = if background { &self.background } else { &self.api };
+        let (job, answer) = Waiting::new(effort, work);
+        let queue = match effort {
+            Effort::Background => &self.background,
+            Effort::Request | Effort::Group(_) => &self.api,
+        };
         queue.try_send(Box::new(job)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => unavailable(
-                "too many writes wait for the database, nothing was changed",
-                RETRY_AFTER,
-            ),
-            mpsc::error::TrySendError::Closed(_) => shutting_down(),
+            mpsc::error::TrySendError::Full(_) => Failure::Full,
+            mpsc::error::TrySendError::Closed(_) => Failure::Closed,
         })?;
         // The writer task answers every job that it takes, so a closed channel means that it ended before it took this one.
-        answer.await.unwrap_or_else(|_| Err(shutting_down()))
+        answer.await.unwrap_or(Err(Failure::Closed))
     }
 }
 
-fn shutting_down() -> Error {
-    unavailable("the service is shutting down, nothing was changed", RETRY_AFTER)
+fn writes(group: &[Box<dyn Job>]) -> usize {
+    group.iter().map(|job| job.writes()).sum()
 }
 
 async fn open(options: &SqliteConnectOptions) -> sqlx::Result<Link> {
@@ -138,7 +137,7 @@ impl Task {
     async fn api_group(&mut self, first: Box<dyn Job>) {
         self.in_a_row += 1;
         if let Err(fault) = self.begin().await {
-            return first.refuse(fault.error());
+            return first.refuse(Failure::Fault(fault));
         }
         let started = Instant::now();
         let mut group = Vec::new();
@@ -155,7 +154,7 @@ impl Task {
                 next = self.api.try_recv().ok();
             }
         }
-        if self.commit(group.len()).await {
+        if self.commit(writes(&group)).await {
             group.into_iter().for_each(Job::answer);
         } else {
             self.run_again(group, true).await;
@@ -167,7 +166,7 @@ impl Task {
     /// changed: see [`Task::alone`].
     async fn run_again(&mut self, group: Vec<Box<dyn Job>>, in_doubt: bool) {
         self.broken = true;
-        self.measures.rerun(Fault::Dead, group.len());
+        self.measures.rerun(Fault::Dead, writes(&group));
         for job in group {
             self.alone(job, None, in_doubt).await;
         }
@@ -175,7 +174,13 @@ impl Task {
 
     /// Runs one closure in a transaction of its own; `in_doubt` if an earlier COMMIT of it failed.
     async fn alone(&mut self, mut job: Box<dyn Job>, budget: Option<Duration>, in_doubt: bool) {
-        let refusal = |fault: Fault| if in_doubt { outcome_unknown() } else { fault.error() };
+        let refusal = |fault: Fault| {
+            if in_doubt {
+                Failure::Unknown
+            } else {
+                Failure::Fault(fault)
+            }
+        };
         if let Err(fault) = self.begin().await {
             return job.refuse(refusal(fault));
         }
@@ -183,12 +188,12 @@ impl Task {
             self.broken = true;
             return job.refuse(refusal(Fault::Dead));
         }
-        if self.commit(1).await {
+        if self.commit(job.writes()).await {
             return job.answer();
         }
         self.broken = true;
         // A failed COMMIT may have reached the log all the same, and come to life when the file is next opened.
-        job.refuse(outcome_unknown());
+        job.refuse(Failure::Unknown);
     }
 
     async fn begin(&mut self) -> Result<(), Fault> {

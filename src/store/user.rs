@@ -139,12 +139,7 @@ async fn find_candidates(
         return Ok(BTreeMap::new());
     }
     let rows = Rows::new(db).column("uid", uids.iter().map(|uid| uid.to_string()));
-    // SQLite takes a CROSS JOIN in the order in which it is written. Left to itself it looks through all that was asked for
-    // once for each of the app's users.
-    let join = match db.get_database_backend() {
-        DatabaseBackend::Postgres => "JOIN",
-        _ => "CROSS JOIN",
-    };
+    let join = rows.join();
     let sql = format!(
         "SELECT u.uid, u.id, u.last_active_at, u.deactivated_at, u.deleted_at FROM {} {join} users u ON u.app_id = {} AND u.uid = r.uid {lock}",
         rows.table("r")?,

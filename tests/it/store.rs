@@ -2,6 +2,7 @@
 //! proven with each noun.
 
 mod bulk;
+mod group;
 mod idempotency;
 mod list;
 mod postgres;

@@ -1,7 +1,7 @@
 //! What only PostgreSQL does: transactions that stand in each other's way, and connections that break in the middle.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use campanile::model::{Reason, Result};
@@ -9,7 +9,7 @@ use campanile::store::{SecretKey, Store, StoreSettings, Tx};
 use sea_orm::{ConnectionTrait, Statement};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, Semaphore};
 
 use super::{insert_app, names};
 use crate::support::database::{Backend, TestDatabase};
@@ -230,29 +230,33 @@ async fn a_database_that_is_away_is_told_in_time_and_nobody_hangs() {
 
 /// Where a cable cuts: before the server has COMMIT, or before its answer comes back.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Cut {
+pub(super) enum Cut {
     Before,
     After,
+    /// As after, and nobody reaches the server over this cable any more.
+    ForGood,
 }
 
-/// A cable to the server that breaks once, at the first COMMIT after it is armed.
-struct Cable {
-    url: String,
-    armed: Arc<AtomicU32>,
+/// A cable to the server that breaks once, at the COMMIT that brings its number down to 0.
+pub(super) struct Cable {
+    pub(super) url: String,
+    pub(super) armed: Arc<AtomicU32>,
 }
 
 impl Cable {
-    async fn lay(url: &str, cut: Cut) -> Self {
+    pub(super) async fn lay(url: &str, cut: Cut) -> Self {
         let (base, name) = url.rsplit_once('/').unwrap();
         let (user, server) = base.rsplit_once('@').unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let armed = Arc::new(AtomicU32::new(0));
+        let (armed, broken) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
         let (shared, server) = (Arc::clone(&armed), server.to_owned());
         spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&server).await.unwrap();
-                spawn(carry(client, server, cut, Arc::clone(&shared)));
+                if !broken.load(Ordering::SeqCst) {
+                    let server = TcpStream::connect(&server).await.unwrap();
+                    spawn(carry((client, server), cut, Arc::clone(&shared), Arc::clone(&broken)));
+                }
             }
         });
         Self {
@@ -267,17 +271,24 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);
 }
 
-async fn carry(mut client: TcpStream, mut server: TcpStream, cut: Cut, armed: Arc<AtomicU32>) {
+async fn carry(
+    (mut client, mut server): (TcpStream, TcpStream),
+    cut: Cut,
+    armed: Arc<AtomicU32>,
+    broken: Arc<AtomicBool>,
+) {
     let (mut up, mut down) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     loop {
         tokio::select! {
             read = client.read(&mut up) => {
                 let Some(said) = read.ok().filter(|read| *read > 0).map(|read| &up[..read]) else { return };
                 let commits = said.windows(6).any(|word| word == b"COMMIT");
-                let cuts = commits && armed.compare_exchange(1, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+                let left = |left: u32| left.checked_sub(1);
+                let cuts = commits && armed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) == Ok(1);
                 if cuts && cut == Cut::Before {
                     return;
                 }
+                broken.fetch_or(cuts && cut == Cut::ForGood, Ordering::SeqCst);
                 server.write_all(said).await.unwrap();
                 if cuts {
                     // The answer arrives and is kept back: the transaction is durable and its client does not know.
@@ -331,4 +342,39 @@ async fn a_commit_that_happened_and_whose_answer_was_lost_is_found_and_not_repea
 #[tokio::test]
 async fn a_commit_that_never_arrived_is_found_out_and_run_again() {
     a_lost_commit_is_settled(Cut::Before, 2).await;
+}
+
+#[tokio::test]
+async fn background_work_leaves_connections_to_requests() {
+    let Some(db) = TestDatabase::new(Backend::Postgres).await else {
+        return;
+    };
+    let mut settings = db.settings();
+    settings.connections = 2;
+    let store = Store::open(&settings).await.unwrap();
+    let (entered, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let background = || {
+        let (entered, gate) = (Arc::clone(&entered), Arc::clone(&gate));
+        store.write_background(move |_| {
+            let (entered, gate) = (Arc::clone(&entered), Arc::clone(&gate));
+            Box::pin(async move {
+                entered.add_permits(1);
+                drop(gate.acquire().await);
+                Ok(())
+            })
+        })
+    };
+    let request = async {
+        drop(entered.acquire().await);
+        store.write(|tx| Box::pin(insert_app(tx, "request"))).await.unwrap();
+        assert_eq!(
+            entered.available_permits(),
+            1,
+            "more background work went on than it may"
+        );
+        gate.close();
+    };
+    let (one, two, three, ()) = tokio::join!(background(), background(), background(), request);
+    one.and(two).and(three).unwrap();
+    assert_eq!(names(&store).await, ["request"]);
 }
