@@ -32,12 +32,13 @@ use crate::model::user::Uid;
 use crate::model::{Caller, Clock, Error, Origin, Reason, Result, Timestamp};
 use crate::store::{Store, Tx};
 
-use card::Cards;
 use dispatch::{Dispatching, Pace};
 use measure::Measures;
+use notification::Sends;
 use wake::Wake;
 
 pub use crate::store::{Once, SecretKey, StoreSettings, Written};
+pub use card::{Cards, VersionContent};
 
 /// How long things are kept unless a setting says otherwise: 90 days.
 const RETENTION: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -83,6 +84,7 @@ pub struct Service {
     store: Store,
     settings: Arc<Settings>,
     cards: Cards,
+    sends: Sends,
     pace: Arc<Pace>,
     wake: Wake,
     measures: Arc<Measures>,
@@ -97,11 +99,13 @@ impl Service {
     /// Violations of settings that cannot be; [`Reason::Unavailable`] when the database is away.
     pub async fn open(settings: Settings) -> Result<Self> {
         let store = Store::open(&settings.store).await?;
+        let cards = Cards::default();
         Ok(Self {
+            sends: notification::sends(&store, &cards, settings.auto_create_users),
             store,
             measures: Arc::new(Measures::new(settings.store.meter.clone())),
             settings: Arc::new(settings),
-            cards: Cards::default(),
+            cards,
             pace: Arc::default(),
             wake: Wake::default(),
             retired: Arc::default(),
@@ -157,11 +161,15 @@ impl Service {
         F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
         T: Serialize + DeserializeOwned + Send + 'static,
     {
-        let written = self.store.write_once(acting.once.clone(), work).await?;
+        Ok(self.noted(self.store.write_once(acting.once.clone(), work).await?))
+    }
+
+    /// Counts what was answered from an earlier equal call.
+    fn noted<T>(&self, written: Written<T>) -> Written<T> {
         if written.replayed {
             self.measures.replays.increment(1);
         }
-        Ok(written)
+        written
     }
 
     /// What an earlier equal call answered, for decisions that take more than one transaction. Those that take one need

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use sea_orm::{ConnectionTrait, Statement};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, trace_span};
+use tracing::{Instrument as _, Span, trace_span};
 
 use crate::model::Result;
 
@@ -85,6 +85,11 @@ enum Writer {
     Postgres(Box<PostgresWriter>),
 }
 
+/// A write as a part of the call that it is done for.
+fn write_span(background: bool) -> Span {
+    trace_span!("store write", background)
+}
+
 impl Store {
     /// Runs a closure in a transaction and answers once its effect is durable. An `Err` of the closure undoes all it did.
     ///
@@ -98,7 +103,8 @@ impl Store {
         T: Send + 'static,
     {
         let _in_progress = self.0.measures.begin(false);
-        Ok(self.write_with(Effort::Request, work).await?)
+        let written = self.write_with(Effort::Request, work);
+        Ok(written.instrument(write_span(false)).await?)
     }
 
     /// The same for work that nobody waits for: requests go first, and the closure should end when
@@ -112,7 +118,8 @@ impl Store {
         T: Send + 'static,
     {
         let _in_progress = self.0.measures.begin(true);
-        Ok(self.write_with(Effort::Background, work).await?)
+        let written = self.write_with(Effort::Background, work);
+        Ok(written.instrument(write_span(true)).await?)
     }
 
     async fn write_with<T, F>(&self, effort: Effort, work: F) -> Result<T, Failure>
@@ -120,14 +127,10 @@ impl Store {
         F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
         T: Send + 'static,
     {
-        let written = async {
-            match &self.0.writer {
-                Writer::Sqlite(writer) => writer.write(effort, work).await,
-                Writer::Postgres(writer) => writer.write(effort, work).await,
-            }
-        };
-        let background = effort == Effort::Background;
-        written.instrument(trace_span!("store write", background)).await
+        match &self.0.writer {
+            Writer::Sqlite(writer) => writer.write(effort, work).await,
+            Writer::Postgres(writer) => writer.write(effort, work).await,
+        }
     }
 
     /// What read-only store functions run on. Each statement sees what was committed before it.

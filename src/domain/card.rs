@@ -7,12 +7,11 @@ use std::sync::Arc;
 use moka::sync::Cache;
 use serde_json::Value;
 
-use crate::model::channel::JsonObject;
+use crate::model::channel::{ChannelType, JsonObject};
 use crate::model::feed::{FeedItem, Shown, StoredItem};
 use crate::model::id::{AppId, TemplateId, TemplateVersionId};
-use crate::model::notification::Copied;
+use crate::model::template::Content;
 use crate::model::template::content::Compiled;
-use crate::model::template::{Sendable, SendableChannel};
 use crate::model::user::Uid;
 use crate::model::variable::VariableValues;
 use crate::model::{Error, Result};
@@ -25,65 +24,61 @@ const CACHE_BYTES_MAX: u64 = 32 * 1_024 * 1_024;
 /// What an entry takes beside its card.
 const ENTRY_BYTES: usize = 256;
 
-/// The content of one version, ready to be rendered.
+/// The content of one version, as it is stored and ready to be rendered.
 #[derive(Debug)]
-pub(super) struct VersionContent {
+pub struct VersionContent {
     template_id: TemplateId,
     number: u32,
+    /// The content as it is stored.
+    pub source: Content,
     /// The content for each channel type.
-    pub(super) content: Compiled,
+    pub compiled: Compiled,
+}
+
+impl VersionContent {
+    /// The content of a version, compiled.
+    ///
+    /// # Errors
+    /// Internal, when it cannot be rendered.
+    pub(crate) fn of(template_id: TemplateId, number: u32, source: Content) -> Result<Self> {
+        Ok(Self {
+            template_id,
+            number,
+            compiled: Compiled::of(&source.channels).map_err(Error::internal)?,
+            source,
+        })
+    }
+
+    /// The channel types that it has content for.
+    pub(crate) fn types(&self) -> impl Iterator<Item = ChannelType> {
+        self.source.channels.iter().map(|channel| channel.channel_type)
+    }
 }
 
 /// Compiled cards by version.
 #[derive(Clone, Debug)]
-pub(super) struct Cards(Cache<TemplateVersionId, Arc<VersionContent>>);
+pub struct Cards(Cache<TemplateVersionId, Arc<VersionContent>>);
 
 impl Default for Cards {
     fn default() -> Self {
         let weigh = |_: &TemplateVersionId, version: &Arc<VersionContent>| {
-            u32::try_from(version.content.weight().saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX)
+            // As it is stored it takes about as much as compiled.
+            let bytes = version.compiled.weight().saturating_mul(2).saturating_add(ENTRY_BYTES);
+            u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         Self(Cache::builder().max_capacity(CACHE_BYTES_MAX).weigher(weigh).build())
     }
 }
 
 impl Cards {
-    /// The content of a version that is about to be sent. It is not kept yet: what is read inside a transaction may never
-    /// be committed, and the version may then still change.
-    ///
-    /// # Errors
-    /// Internal, when the version cannot be rendered.
-    pub(super) fn of_send(&self, template: &Sendable) -> Result<Arc<VersionContent>> {
-        if let Some(found) = self.0.get(&template.version_id) {
-            return Ok(found);
-        }
-        let channels = template.channels.iter().map(|way| &way.content);
-        Ok(Arc::new(VersionContent {
-            template_id: template.template_id,
-            number: template.version,
-            content: Compiled::of(channels).map_err(Error::internal)?,
-        }))
+    /// The content of a version, if it is at hand. It then never changes any more.
+    pub(crate) fn get(&self, version: TemplateVersionId) -> Option<Arc<VersionContent>> {
+        self.0.get(&version)
     }
 
-    /// The content of a version that was sent, for a page of that send. It never changes any more.
-    ///
-    /// # Errors
-    /// Internal, when the version cannot be rendered.
-    pub(super) fn of_page(&self, copied: &Copied, ways: &[SendableChannel]) -> Result<Arc<VersionContent>> {
-        if let Some(found) = self.0.get(&copied.version_id) {
-            return Ok(found);
-        }
-        let content = Arc::new(VersionContent {
-            template_id: copied.template_id,
-            number: copied.version,
-            content: Compiled::of(ways.iter().map(|way| &way.content)).map_err(Error::internal)?,
-        });
-        self.keep(copied.version_id, Arc::clone(&content));
-        Ok(content)
-    }
-
-    /// Keeps the content of a version whose send is committed, so that it never changes.
-    pub(super) fn keep(&self, version: TemplateVersionId, content: Arc<VersionContent>) {
+    /// Keeps the content of a version that a committed send has used, so that it never changes. What is read in the
+    /// transaction that is the first to use it may still change, if that is never committed.
+    pub(crate) fn keep(&self, version: TemplateVersionId, content: Arc<VersionContent>) {
         self.0.insert(version, content);
     }
 
@@ -109,7 +104,7 @@ impl Cards {
                 template_id: version.template_id,
                 template_version: version.number,
                 content: match part {
-                    Shown::Content => Some(shown(&version.content, &item.variables)?),
+                    Shown::Content => Some(shown(&version.compiled, &item.variables)?),
                     Shown::Template => None,
                 },
                 stored: item,
@@ -131,20 +126,17 @@ impl Cards {
             return Ok(found);
         }
         for (id, version) in feed::find_versions(db, app, missing).await? {
-            let version = Arc::new(ready(&version)?);
+            let SentVersion {
+                template_id,
+                number,
+                content,
+            } = version;
+            let version = Arc::new(VersionContent::of(template_id, number, content)?);
             self.0.insert(id, Arc::clone(&version));
             found.insert(id, version);
         }
         Ok(found)
     }
-}
-
-fn ready(version: &SentVersion) -> Result<VersionContent> {
-    Ok(VersionContent {
-        template_id: version.template_id,
-        number: version.number,
-        content: Compiled::of(&version.channels).map_err(Error::internal)?,
-    })
 }
 
 fn shown(content: &Compiled, variables: &VariableValues) -> Result<JsonObject> {

@@ -307,25 +307,29 @@ async fn give_up(tx: &Tx, page: &Leased, seq: i64) -> Result<()> {
 async fn run(tx: &Tx, cards: &Cards, (page, rest): (&Leased, Rest), now: Timestamp) -> Result<Counts> {
     let place = (page.app, page.key.notification);
     let sending = notification::get_sending_shared(tx, place.0, place.1).await?;
-    let (schema, ways) = template::load_for_page(tx, page.app, sending.copied.version_id).await?;
-    let in_app = in_app(&ways);
-    let version = cards.of_page(&sending.copied, &ways)?;
+    let (version, ways) = template::load_for_page(tx, page.app, cards, &sending.copied).await?;
+    let schema = &version.source.variable_schema;
     let mut recipients = receiver::list_recipients(tx, place, rest.from, rest.to).await?;
     look_again(tx, place, &mut recipients).await?;
     let recipients = recipients.into_iter().map(|recipient| {
-        let values = values_of(&recipient.own, &sending.defaults, &schema, &version.content);
+        let values = values_of(&recipient.own, &sending.defaults, schema, &version.compiled);
         (recipient.uid, recipient.user, values)
     });
     let recipients = plan(recipients.collect(), &ways, rest.from, now);
     let work = Work {
-        app: page.app,
-        key: page.key,
+        notification: page.key.notification,
         copied: &sending.copied,
-        in_app,
+        in_app: in_app(&ways),
         recipients: &recipients,
         now,
     };
-    page::run(tx, &work).await
+    page::run(tx, page.app, &[work]).await?;
+    let counts = page::count(&recipients);
+    if let Some(last) = recipients.last() {
+        let next = last.seq.saturating_add(1);
+        pages::record_progress(tx, page.app, page.key, next, counts).await?;
+    }
+    Ok(counts)
 }
 
 /// Finds out which of the recipients that were to be served were deactivated or deleted since, and writes that down. Until

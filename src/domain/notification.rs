@@ -1,25 +1,28 @@
 //! Notifications: sending a template to named users, and what became of it. What a recipient's part looks like is a pure
 //! plan of the model; what is written for it is a page, which a batch leaves to [`super::dispatch`].
 
-use std::sync::{Arc, Mutex};
+mod realtime;
+
+use std::slice;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::page::{self, Work};
 use super::{Acting, Service, Written, template, user};
 use crate::model::delivery::{Counts, Reached};
 use crate::model::id::{AppId, NotificationId};
 use crate::model::notification::{
     Copied, NewSend, Notification, NotificationStatus, PlannedRecipient, Progress, Receiver, ReceiverSort,
-    ReceiverStatus, SendMode, SendRequest, Sent, check_receivers, check_ways, data_type, in_app, plan, settle,
+    ReceiverStatus, SendMode, SendRequest, Sent, check_receivers, check_ways, data_type, plan,
 };
 use crate::model::page::{Page, PageRequest};
 use crate::model::slug::Reference;
 use crate::model::template::Sendable;
-use crate::model::template::content::Compiled;
 use crate::model::user::Resolved;
 use crate::model::{Error, Origin, Result, Timestamp};
-use crate::store::page::{PageKey, Rest};
+use crate::store::page::Rest;
 use crate::store::{Tx, notification as store, page as pages, receiver as receivers};
+
+pub(super) use realtime::{Asked, Sends, sends};
 
 /// The number of a notification's first recipient.
 const FIRST_SEQ: i64 = 1;
@@ -31,37 +34,17 @@ const FIRST_SEQ: i64 = 1;
 /// # Errors
 /// Those of [`NewSend::check`], [`check_ways`] and [`check_receivers`]; template not found; template not approved.
 pub async fn send(service: &Service, acting: &Acting, request: SendRequest) -> Result<Written<Sent>> {
-    let (app, now) = (acting.app()?, acting.now);
-    let send = Arc::new(NewSend::check(request)?);
-    let create_users = service.settings.auto_create_users;
-    let page_rows = service.page_rows();
-    let compiled = Arc::new(Mutex::new(None));
-    let (cards, slot) = (service.cards.clone(), Arc::clone(&compiled));
-    let origin = acting.origin.clone();
-    let sent = service
-        .write(acting, move |tx| {
-            let (send, cards, slot) = (Arc::clone(&send), cards.clone(), Arc::clone(&slot));
-            let origin = origin.clone();
-            Box::pin(async move {
-                let reference = Reference::from(send.template.as_str());
-                let template = template::load_for_send(tx, app, &reference, send.version, now).await?;
-                check_ways(&template.channels)?;
-                let content = cards.of_send(&template)?;
-                if let Ok(mut slot) = slot.lock() {
-                    *slot = Some((template.version_id, Arc::clone(&content)));
-                }
-                let recipients = recipients(tx, app, (&send, &template, &content.content), create_users, now).await?;
-                if send.mode == SendMode::Batch {
-                    accept(tx, app, (&send, &template, &origin), &recipients, (page_rows, now)).await
-                } else {
-                    send_all(tx, app, (&send, &template, &origin), &recipients, now).await
-                }
-            })
-        })
-        .await?;
-    if let Some((version, content)) = compiled.lock().ok().and_then(|mut slot| slot.take()) {
-        service.cards.keep(version, content);
-    }
+    let app = acting.app()?;
+    let send = NewSend::check(request)?;
+    let asked = Arc::new(Asked::new(send, acting));
+    let sent = match asked.send.mode {
+        SendMode::Batch => send_batch(service, acting, Arc::clone(&asked)).await?,
+        SendMode::Realtime | SendMode::Unknown(_) => {
+            let sent = service.sends.write(app, acting.once.clone(), Arc::clone(&asked));
+            service.noted(sent.await?)
+        }
+    };
+    asked.keep_content(&service.cards);
     if !sent.replayed {
         service.measures.sent(sent.value.mode, counts_of(&sent.value));
     }
@@ -69,6 +52,36 @@ pub async fn send(service: &Service, acting: &Acting, request: SendRequest) -> R
         service.wake.pages();
     }
     Ok(sent)
+}
+
+async fn send_batch(service: &Service, acting: &Acting, asked: Arc<Asked>) -> Result<Written<Sent>> {
+    let app = acting.app()?;
+    let (create_users, page_rows) = (service.settings.auto_create_users, service.page_rows());
+    let (cards, shared) = (service.cards.clone(), Arc::clone(&asked));
+    service
+        .write(acting, move |tx| {
+            let (cards, asked) = (cards.clone(), Arc::clone(&shared));
+            Box::pin(async move {
+                let (send, now) = (&asked.send, asked.now);
+                let named = (Reference::from(send.template.as_str()), send.version);
+                let templates = template::load_for_sends(tx, app, &cards, slice::from_ref(&named)).await?;
+                let ready = templates.get(&named.0, named.1)?;
+                check_ways(&ready.template.channels)?;
+                check_receivers(send, &ready.template, &ready.content.compiled)?;
+                asked.note_content(ready);
+                template::record_uses(tx, app, [ready].into_iter(), now).await?;
+                // Only who they are: the rest is looked up again when their turn comes.
+                let users = user::resolve_many(tx, app, &send.receivers.iter().collect(), create_users, now).await?;
+                let recipients = send.receivers.iter().map(|uid| {
+                    let user = users.get(uid).copied().unwrap_or(Resolved::Unknown);
+                    (uid.clone(), user, Default::default())
+                });
+                let recipients = plan(recipients.collect(), &[], FIRST_SEQ, now);
+                let what = (send, &*ready.template, &asked.origin);
+                accept(tx, app, what, &recipients, (page_rows, now)).await
+            })
+        })
+        .await
 }
 
 /// One notification with its counts, and with its receivers if they are few.
@@ -109,47 +122,6 @@ pub async fn may_have_moved(service: &Service, at_most: Duration) {
     service.wake.moved(at_most).await;
 }
 
-/// The recipients with what is planned for each: everything in a realtime send; in a batch only who they are, because
-/// the rest is looked up again when their turn comes.
-async fn recipients(
-    tx: &Tx,
-    app: AppId,
-    (send, template, content): (&NewSend, &Sendable, &Compiled),
-    create_users: bool,
-    now: Timestamp,
-) -> Result<Vec<PlannedRecipient>> {
-    let (ways, values) = if send.mode == SendMode::Batch {
-        check_receivers(send, template, content)?;
-        (&[][..], Vec::new())
-    } else {
-        (template.channels.as_slice(), settle(send, template, content)?)
-    };
-    let users = user::resolve_many(tx, app, &send.receivers, create_users, now).await?;
-    let mut values = values.into_iter();
-    let recipients = send.receivers.iter().map(|uid| {
-        let user = users.get(uid).copied().unwrap_or(Resolved::Unknown);
-        (uid.clone(), user, values.next().unwrap_or_default())
-    });
-    Ok(plan(recipients.collect(), ways, FIRST_SEQ, now))
-}
-
-async fn send_all(
-    tx: &Tx,
-    app: AppId,
-    (send, template, origin): (&NewSend, &Sendable, &Origin),
-    recipients: &[PlannedRecipient],
-    now: Timestamp,
-) -> Result<Sent> {
-    let mut notification = notification(send, template, recipients, now)?;
-    notification.counts = page::count(recipients);
-    notification.status = NotificationStatus::of(notification.counts);
-    notification.completed_at = Some(now);
-    let shown = recipients.iter();
-    notification.receivers = shown.map(|one| one.receiver(&notification.channels)).collect();
-    write_down(tx, app, (send, template, origin), (&notification, recipients)).await?;
-    Ok(sent(notification))
-}
-
 /// Writes a batch down for workers to do.
 async fn accept(
     tx: &Tx,
@@ -159,8 +131,8 @@ async fn accept(
     (page_rows, now): (u32, Timestamp),
 ) -> Result<Sent> {
     let notification = notification(send, template, recipients, now)?;
-    store::insert_notification(tx, app, &notification, &send.defaults, origin).await?;
-    receivers::insert_recipients(tx, app, notification.id, recipients, &send.own).await?;
+    store::insert_notifications(tx, app, [(&notification, &send.defaults, origin)]).await?;
+    receivers::insert_recipients(tx, app, &[(notification.id, recipients, &send.own)]).await?;
     let all = Rest {
         from: FIRST_SEQ,
         to: i64::from(notification.total),
@@ -213,30 +185,4 @@ fn notification(
         completed_at: None,
         created_at: now,
     })
-}
-
-async fn write_down(
-    tx: &Tx,
-    app: AppId,
-    (send, template, origin): (&NewSend, &Sendable, &Origin),
-    (notification, recipients): (&Notification, &[PlannedRecipient]),
-) -> Result<()> {
-    store::insert_notification(tx, app, notification, &send.defaults, origin).await?;
-    receivers::insert_recipients(tx, app, notification.id, recipients, &send.own).await?;
-    let key = PageKey {
-        notification: notification.id,
-        number: 1,
-    };
-    pages::insert_done(tx, app, key, FIRST_SEQ, recipients.len()).await?;
-    let work = Work {
-        app,
-        key,
-        copied: &notification.copied,
-        in_app: in_app(&template.channels),
-        recipients,
-        now: notification.created_at,
-    };
-    let counts = page::run(tx, &work).await?;
-    debug_assert_eq!(counts, notification.counts, "a page does what was planned for it");
-    Ok(())
 }

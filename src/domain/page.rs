@@ -1,25 +1,22 @@
 //! Pages: a range of a notification's recipients, done in one transaction. It never decides who runs a page: a realtime
 //! send runs its only one, and whoever claims one under a lease runs that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::delivery::{Counts, Reached};
 use crate::model::feed::{ItemState, StoredItem, expires_at};
-use crate::model::id::{AppId, DeliveryId, UserId};
+use crate::model::id::{AppId, DeliveryId, NotificationId, UserId};
 use crate::model::notification::{Copied, PlannedRecipient};
 use crate::model::template::TemplateChannel;
 use crate::model::user::Resolved;
-use crate::model::{Result, Timestamp};
-use crate::store::page::PageKey;
-use crate::store::{Tx, delivery, feed, page};
+use crate::model::{Error, Result, Timestamp};
+use crate::store::{Tx, delivery, feed};
 
 /// What a page is to do.
 #[derive(Debug)]
 pub(crate) struct Work<'a> {
-    /// The app.
-    pub(crate) app: AppId,
-    /// The notification, and the page's number within it.
-    pub(crate) key: PageKey,
+    /// The notification.
+    pub(crate) notification: NotificationId,
     /// What the notification says about its template.
     pub(crate) copied: &'a Copied,
     /// The in-app content, where the template has any.
@@ -30,40 +27,59 @@ pub(crate) struct Work<'a> {
     pub(crate) now: Timestamp,
 }
 
-/// Does a page: lines of the ledger, then the heads of exactly the feeds that got a new line, then the items with the
-/// numbers that their heads gave, then the counts.
+/// Does pages of an app: lines of the ledger, then the heads of exactly the feeds that got a new line, then the items with
+/// the numbers that their heads gave.
 ///
-/// The caller owns the page's row in this transaction: it has inserted it, or has moved its fence. Whatever was done for a
-/// recipient before is found in the ledger and not done again. Heads are locked in the order of their users, so two pages
-/// that share users wait for each other in one direction.
+/// The caller owns the pages' rows in this transaction: it has inserted them, or has moved their fences; and it writes down
+/// there what they come to. Whatever was done for a recipient before is found in the ledger and not done again. Heads are
+/// locked in the order of their users over all of the pages, so two transactions that share users wait for each other in
+/// one direction.
 ///
 /// # Errors
 /// Those of the database.
-pub(crate) async fn run(tx: &Tx, work: &Work<'_>) -> Result<Counts> {
-    let new = delivery::insert_deliveries(tx, work.app, work.key.notification, work.recipients, work.now).await?;
-    let items = work.in_app.map_or_else(Vec::new, |in_app| items(work, in_app, &new));
-    if !items.is_empty() {
-        let users: BTreeSet<UserId> = items.iter().map(|item| item.user).collect();
-        let seqs = feed::advance_heads(tx, work.app, &users).await?;
-        if let Some(category) = items
-            .first()
-            .filter(|item| item.filterable)
-            .and_then(|item| item.category_id)
-        {
-            feed::advance_categories(tx, work.app, category, &users).await?;
+pub(crate) async fn run(tx: &Tx, app: AppId, pages: &[Work<'_>]) -> Result<()> {
+    let lines = pages.iter().map(|page| (page.notification, page.recipients, page.now));
+    let new = delivery::insert_deliveries(tx, app, lines).await?;
+    let items: Vec<StoredItem> = pages.iter().flat_map(|page| items(page, &new)).collect();
+    if items.is_empty() {
+        return Ok(());
+    }
+    let (mut users, mut categories) = (BTreeMap::new(), BTreeMap::new());
+    for item in &items {
+        *users.entry(item.user).or_default() += 1;
+        if let Some(category) = item.category_id.filter(|_| item.filterable) {
+            *categories.entry((item.user, category)).or_default() += 1;
         }
-        feed::insert_items(tx, work.app, &items, &seqs).await?;
     }
-    let counts = count(work.recipients);
-    if let Some(last) = work.recipients.last() {
-        page::record_progress(tx, work.app, work.key, last.seq.saturating_add(1), counts).await?;
+    let last = feed::advance_heads(tx, app, &users).await?;
+    feed::advance_categories(tx, app, &categories).await?;
+    feed::insert_items(tx, app, &numbered(items, &users, last)?).await
+}
+
+/// Items with their numbers: each feed's have come last, in their order.
+fn numbered(
+    items: Vec<StoredItem>,
+    users: &BTreeMap<UserId, i32>,
+    mut last: BTreeMap<UserId, i64>,
+) -> Result<Vec<(StoredItem, i64)>> {
+    for (user, items) in users {
+        if let Some(last) = last.get_mut(user) {
+            *last -= i64::from(*items);
+        }
     }
-    Ok(counts)
+    let numbered = items.into_iter().map(|item| {
+        let last = last.get_mut(&item.user);
+        let last = last.ok_or_else(|| Error::internal("a feed head gave no number"))?;
+        *last += 1;
+        Ok((item, *last))
+    });
+    numbered.collect()
 }
 
 /// The items that the new lines of the ledger put into feeds, in the order of the recipients.
-fn items(work: &Work<'_>, in_app: &TemplateChannel, new: &BTreeSet<DeliveryId>) -> Vec<StoredItem> {
+fn items(work: &Work<'_>, new: &BTreeSet<DeliveryId>) -> Vec<StoredItem> {
     let mut items = Vec::new();
+    let Some(in_app) = work.in_app else { return items };
     for recipient in work.recipients {
         let Resolved::Active(user) = recipient.user else {
             continue;
@@ -73,7 +89,7 @@ fn items(work: &Work<'_>, in_app: &TemplateChannel, new: &BTreeSet<DeliveryId>) 
                 items.push(StoredItem {
                     id,
                     user,
-                    notification_id: work.key.notification,
+                    notification_id: work.notification,
                     version_id: work.copied.version_id,
                     channel_id,
                     category_id: work.copied.category_id,

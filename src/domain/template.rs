@@ -2,22 +2,23 @@
 //! here renders or sends.
 
 mod channel;
+mod sendable;
 
 pub use channel::{remove_channel, set_channel};
+pub(crate) use sendable::load_for_page;
+pub use sendable::{Named, Ready, load_for_sends, record_uses};
 
 use super::{Acting, Service, Written, user};
 use crate::model::channel::{ChannelType, JsonObject};
-use crate::model::id::{AppId, ChannelId, TemplateId, TemplateVersionId};
+use crate::model::id::{AppId, TemplateId};
 use crate::model::name::Name;
 use crate::model::page::{Page, PageRequest};
 use crate::model::slug::{Reference, Slug};
 use crate::model::template::preview::{self, Preview, PreviewRequest};
 use crate::model::template::{
-    ArchivedTemplate, CategoryName, ChannelInstance, Content, DataType, NewClone, NewTemplate, RequestedChannel,
-    SLUG_PREFIX, Sendable, SendableChannel, Template, TemplateChannel, TemplateFilter, TemplatePatch, TemplateSort,
-    TemplateStatus, TemplateVersion, content, sequence,
+    ArchivedTemplate, CategoryName, Content, DataType, NewClone, NewTemplate, RequestedChannel, SLUG_PREFIX, Template,
+    TemplateChannel, TemplateFilter, TemplatePatch, TemplateSort, TemplateStatus, TemplateVersion, content, sequence,
 };
-use crate::model::variable::VariableDefinition;
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Timestamp, Violation, card};
 use crate::store::{Tx, category as categories, channel as channels, template as store};
@@ -241,62 +242,6 @@ pub async fn clone(
         .await
 }
 
-/// Everything a send copies from a template: from its current version, or from the one with this number. The version is
-/// marked as used, in the same transaction. Until it ends, whoever archives the template or switches one of its channels
-/// off waits, so that nothing is delivered after they were answered.
-///
-/// # Errors
-/// [`Reason::TemplateNotFound`]; [`Reason::TemplateNotApproved`] when the template or the version is not approved;
-/// invalid when it has no such version.
-pub async fn load_for_send(
-    tx: &Tx,
-    app: AppId,
-    template: &Reference<TemplateId>,
-    version: Option<u32>,
-    now: Timestamp,
-) -> Result<Sendable> {
-    let template = store::get_template_shared(tx, app, template).await?;
-    if template.status != TemplateStatus::Approved {
-        return Err(not_approved(&template, template.status));
-    }
-    let sent = version_of(tx, app, &template, version).await?;
-    if sent.approved_at.is_none() {
-        return Err(not_approved(&template, TemplateStatus::Draft));
-    }
-    if sent.used_at.is_none() {
-        store::record_use(tx, app, sent.id, now).await?;
-    }
-    Ok(Sendable {
-        template_id: template.id,
-        name: template.name,
-        category: template.category,
-        label: template.label,
-        alternative_text: template.alternative_text,
-        tags: template.tags,
-        version_id: sent.id,
-        version: sent.number,
-        variable_schema: sent.content.variable_schema,
-        channels: with_instances(tx, app, sent.content.channels).await?,
-    })
-}
-
-/// What a page renders with: the variables and the content of a version, with the channels as they stand. Until the
-/// transaction ends, whoever switches one of those off waits.
-///
-/// # Errors
-/// Internal, when there is no such version, which nothing deletes.
-pub async fn load_for_page(
-    tx: &Tx,
-    app: AppId,
-    version: TemplateVersionId,
-) -> Result<(Vec<VariableDefinition>, Vec<SendableChannel>)> {
-    let content = store::get_content(tx, app, version).await?;
-    Ok((
-        content.variable_schema,
-        with_instances(tx, app, content.channels).await?,
-    ))
-}
-
 async fn insert(tx: &Tx, app: AppId, new: NewTemplate, now: Timestamp) -> Result<Template> {
     let content = Content {
         channels: found(tx, app, new.channels, &new.name).await?,
@@ -476,38 +421,6 @@ fn completed(channel: TemplateChannel, name: &Name) -> TemplateChannel {
         DataType::DataTemplate | DataType::Unknown(_) => Some(JsonObject::new()),
     };
     TemplateChannel { content, ..channel }
-}
-
-async fn with_instances(tx: &Tx, app: AppId, contents: Vec<TemplateChannel>) -> Result<Vec<SendableChannel>> {
-    let types: Vec<_> = contents.iter().map(|content| content.channel_type).collect();
-    let switches = channels::list_switches_shared(tx, app, &types).await?;
-    let instance = |channel_type: ChannelType, wanted: Option<ChannelId>| {
-        let of_type = || switches.iter().filter(|switch| switch.channel_type == channel_type);
-        let chosen = match wanted {
-            Some(id) => of_type().find(|switch| switch.id == id),
-            // They come oldest first. One that is off stands in when none is on, so that the skip names it.
-            None => of_type().find(|switch| switch.enabled).or_else(|| of_type().next()),
-        };
-        chosen.map(|switch| ChannelInstance {
-            id: switch.id,
-            enabled: switch.enabled,
-        })
-    };
-    let sendable = contents.into_iter().map(|content| SendableChannel {
-        instance: instance(content.channel_type, content.channel_id),
-        content,
-    });
-    Ok(sendable.collect())
-}
-
-fn not_approved(template: &Template, status: TemplateStatus) -> Error {
-    let message = format!(
-        "template {} is {status}, and only approved ones can be sent",
-        template.id
-    );
-    Error::new(Reason::TemplateNotApproved, message)
-        .with("templateId", template.id)
-        .with("status", status)
 }
 
 fn no_such_version(number: u32, newest: u32) -> Error {

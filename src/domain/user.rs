@@ -209,12 +209,11 @@ pub async fn touch(service: &Service, app: AppId, user: &ActingUser, now: Timest
 pub(crate) async fn resolve_many(
     tx: &Tx,
     app: AppId,
-    uids: &[Uid],
+    wanted: &BTreeSet<&Uid>,
     create: bool,
     now: Timestamp,
 ) -> Result<BTreeMap<Uid, Resolved>> {
-    let wanted: BTreeSet<&Uid> = uids.iter().collect();
-    let mut known = store::find_candidates_shared(tx, app, &wanted).await?;
+    let mut known = store::find_candidates_shared(tx, app, wanted).await?;
     let missing: Vec<&Uid> = wanted.iter().copied().filter(|uid| !known.contains_key(*uid)).collect();
     if create && !missing.is_empty() {
         // In the order of the uids, so that two sends that create the same users wait for each other in one direction.
@@ -227,10 +226,10 @@ pub(crate) async fn resolve_many(
         known.extend(store::find_candidates_shared(tx, app, &missing.into_iter().collect()).await?);
     }
     Ok(wanted
-        .into_iter()
+        .iter()
         .map(|uid| {
             (
-                uid.clone(),
+                (*uid).clone(),
                 known.get(uid).map_or(Resolved::Unknown, store::Candidate::resolved),
             )
         })

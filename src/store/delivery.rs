@@ -17,37 +17,24 @@ use crate::model::{Result, Timestamp};
 /// The only step of a notification that is no sequence.
 pub(super) const FIRST_STEP: i32 = 1;
 
-/// Writes the planned lines down, except those that are there already, and gives those that are new.
+/// Writes the lines planned for recipients of an app's notifications down, except those that are there already, and gives
+/// those that are new.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn insert_deliveries(
+pub async fn insert_deliveries<'p>(
     db: &impl ConnectionTrait,
     app: AppId,
-    notification: NotificationId,
-    recipients: &[PlannedRecipient],
-    now: Timestamp,
+    pages: impl IntoIterator<Item = (NotificationId, &'p [PlannedRecipient], Timestamp)> + Send,
 ) -> Result<BTreeSet<DeliveryId>> {
     let mut rows = Vec::new();
-    for recipient in recipients {
-        let Resolved::Active(user) = recipient.user else {
-            continue;
-        };
-        for PlannedLine { id, delivery } in &recipient.lines {
-            rows.push(delivery::Model {
-                id: *id,
-                app_id: app,
-                notification_id: notification,
-                step: FIRST_STEP,
-                user_id: user,
-                channel_type: delivery.channel_type.number(),
-                channel_id: delivery.channel_id.unwrap_or_else(|| Uuid::nil().into()),
-                address: String::new(),
-                status: delivery.verdict.status.number(),
-                reason: delivery.verdict.reason.as_ref().map(ToString::to_string),
-                created_at: now,
-                updated_at: now,
-            });
+    for (notification, recipients, now) in pages {
+        for recipient in recipients {
+            let Resolved::Active(user) = recipient.user else {
+                continue;
+            };
+            let lines = recipient.lines.iter();
+            rows.extend(lines.map(|line| row_of((app, notification), user, line, now)));
         }
     }
     if rows.is_empty() {
@@ -55,6 +42,29 @@ pub async fn insert_deliveries(
     }
     let new = bulk::insert_new::<delivery::Entity>(db, &rows, delivery::Column::Id).await?;
     Ok(new.into_iter().map(DeliveryId::from).collect())
+}
+
+fn row_of(
+    (app, notification): (AppId, NotificationId),
+    user: UserId,
+    line: &PlannedLine,
+    now: Timestamp,
+) -> delivery::Model {
+    let PlannedLine { id, delivery } = line;
+    delivery::Model {
+        id: *id,
+        app_id: app,
+        notification_id: notification,
+        step: FIRST_STEP,
+        user_id: user,
+        channel_type: delivery.channel_type.number(),
+        channel_id: delivery.channel_id.unwrap_or_else(|| Uuid::nil().into()),
+        address: String::new(),
+        status: delivery.verdict.status.number(),
+        reason: delivery.verdict.reason.as_ref().map(ToString::to_string),
+        created_at: now,
+        updated_at: now,
+    }
 }
 
 /// The deliveries of a notification to some of its users, by user. Each has few.

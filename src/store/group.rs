@@ -28,11 +28,12 @@ use futures::stream;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::error::Failure;
 use super::idempotency::{Decided, Member};
 use super::work::Effort;
-use super::{Once, Store, Tx, Writer, Written};
+use super::{Once, Store, Tx, Writer, Written, write_span};
 use crate::model::Result;
 use crate::model::id::AppId;
 
@@ -136,12 +137,13 @@ where
     /// # Errors
     /// As [`Store::write_once`].
     pub async fn write(&self, app: AppId, once: Option<Once>, item: Arc<I>) -> Result<Written<T>> {
-        let _in_progress = self.0.store.0.measures.begin(false);
         let (reply, answer) = oneshot::channel();
         let member = Arc::new(Member { once, item });
         self.0.enter(app, Waiting { member, reply })?;
         // Every member is answered, unless the process is being torn down around it.
-        answer.await.unwrap_or_else(|_| Err(Failure::Unknown.into()))
+        let _in_progress = self.0.store.0.measures.begin(false);
+        let answer = answer.instrument(write_span(false)).await;
+        answer.unwrap_or_else(|_| Err(Failure::Unknown.into()))
     }
 }
 

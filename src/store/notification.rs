@@ -2,10 +2,10 @@
 //! decide the final status.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QuerySelect, Select,
-    Statement,
+    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, Select, Statement,
 };
 
+use super::bulk;
 use super::entity::{notification, page};
 use super::receiver::list_all_receivers;
 use super::value::Json;
@@ -18,19 +18,30 @@ use crate::model::template::DataType;
 use crate::model::variable::VariableValues;
 use crate::model::{Error, Origin, Reason, Result, Timestamp};
 
-/// Writes a notification down. Its counts and receivers are not part of its row.
+/// Writes notifications of an app down, each with the values that its recipients share and the call that it came with.
+/// Their counts and receivers are not part of their rows.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn insert_notification(
+pub async fn insert_notifications<'n>(
     db: &impl ConnectionTrait,
+    app: AppId,
+    notifications: impl IntoIterator<Item = (&'n Notification, &'n VariableValues, &'n Origin)> + Send,
+) -> Result<()> {
+    let rows = notifications
+        .into_iter()
+        .map(|(notification, defaults, origin)| row_of(app, notification, defaults, origin));
+    bulk::insert_all::<notification::Entity>(db, &rows.collect::<Result<Vec<_>>>()?).await
+}
+
+fn row_of(
     app: AppId,
     notification: &Notification,
     defaults: &VariableValues,
     origin: &Origin,
-) -> Result<()> {
+) -> Result<notification::Model> {
     let copied = &notification.copied;
-    let row = notification::Model {
+    Ok(notification::Model {
         id: notification.id,
         app_id: app,
         template_id: copied.template_id,
@@ -54,11 +65,7 @@ pub async fn insert_notification(
         completed_at: notification.completed_at,
         request_id: origin.request_id.as_deref().map(str::to_owned),
         trace_parent: origin.trace_parent.as_deref().map(str::to_owned),
-    };
-    notification::Entity::insert(row.into_active_model())
-        .exec_without_returning(db)
-        .await?;
-    Ok(())
+    })
 }
 
 /// One notification with its counts, and with its receivers if they are few.

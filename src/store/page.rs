@@ -106,27 +106,37 @@ fn page(number: i32, app: AppId, notification: NotificationId, rest: Rest) -> Mo
     }
 }
 
-/// Writes down a page that is done in this very transaction, with so many recipients.
+/// A page that is done in the transaction that writes it down.
+#[derive(Clone, Copy, Debug)]
+pub struct Done {
+    /// The page.
+    pub key: PageKey,
+    /// Its recipients by their numbers.
+    pub recipients: Rest,
+    /// What they came to.
+    pub counts: Counts,
+}
+
+/// Writes down pages that are done in this very transaction.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn insert_done(
     db: &impl ConnectionTrait,
     app: AppId,
-    key: PageKey,
-    from: i64,
-    recipients: usize,
+    pages: impl IntoIterator<Item = Done> + Send,
 ) -> Result<()> {
-    let next = from.saturating_add(i64::try_from(recipients).map_err(Error::internal)?);
-    let to = next.saturating_sub(1);
-    let row = Model {
-        state: DONE,
-        ..page(key.number, app, key.notification, Rest { from, to })
-    };
-    Entity::insert(row.into_active_model())
-        .exec_without_returning(db)
-        .await?;
-    Ok(())
+    let rows = pages.into_iter().map(|done| {
+        Ok(Model {
+            next_seq: done.recipients.to.saturating_add(1),
+            state: DONE,
+            sent_count: small(done.counts.sent)?,
+            failed_count: small(done.counts.failed)?,
+            skipped_count: small(done.counts.skipped)?,
+            ..page(done.key.number, app, done.key.notification, done.recipients)
+        })
+    });
+    bulk::insert_all::<Entity>(db, &rows.collect::<Result<Vec<_>>>()?).await
 }
 
 /// Cuts the recipients from the first to the last into pages of so many, for workers to do.

@@ -28,37 +28,50 @@ use crate::model::{Error, Result};
 /// Rows that one statement inserts, so that a batch of the largest size is not in memory as a whole once more.
 const INSERTED_MAX: usize = 1_000;
 
-/// Writes the recipients of a notification down, each with the values of its own.
+/// The recipients of one notification, and the values that some have of their own.
+pub type Accepted<'n> = (
+    NotificationId,
+    &'n [PlannedRecipient],
+    &'n BTreeMap<Uid, VariableValues>,
+);
+
+/// Writes the recipients of notifications of an app down, each with the values of its own.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn insert_recipients(
-    db: &impl ConnectionTrait,
-    app: AppId,
-    notification: NotificationId,
-    recipients: &[PlannedRecipient],
-    own: &BTreeMap<Uid, VariableValues>,
-) -> Result<()> {
-    let none = VariableValues::new();
-    let row = |recipient: &PlannedRecipient| {
-        Ok(recipient::Model {
-            app_id: app,
-            notification_id: notification,
-            seq: recipient.seq,
-            uid: recipient.uid.to_string(),
-            user_id: match recipient.user {
-                Resolved::Active(user) | Resolved::Deactivated(user) => Some(user),
-                Resolved::Unknown => None,
-            },
-            variables: Json::of(own.get(&recipient.uid).unwrap_or(&none))?,
-            outcome: RecipientOutcome::of(recipient.user).number(),
-        })
-    };
-    for part in recipients.chunks(INSERTED_MAX) {
-        let rows = part.iter().map(row).collect::<Result<Vec<_>>>()?;
+pub async fn insert_recipients(db: &impl ConnectionTrait, app: AppId, notifications: &[Accepted<'_>]) -> Result<()> {
+    let all: Vec<_> = notifications
+        .iter()
+        .flat_map(|(notification, recipients, own)| recipients.iter().map(|one| (*notification, one, *own)))
+        .collect();
+    for part in all.chunks(INSERTED_MAX) {
+        let rows = part
+            .iter()
+            .map(|(notification, recipient, own)| row_of(app, *notification, recipient, own));
+        let rows = rows.collect::<Result<Vec<_>>>()?;
         bulk::insert_all::<recipient::Entity>(db, &rows).await?;
     }
     Ok(())
+}
+
+fn row_of(
+    app: AppId,
+    notification: NotificationId,
+    recipient: &PlannedRecipient,
+    own: &BTreeMap<Uid, VariableValues>,
+) -> Result<recipient::Model> {
+    Ok(recipient::Model {
+        app_id: app,
+        notification_id: notification,
+        seq: recipient.seq,
+        uid: recipient.uid.to_string(),
+        user_id: match recipient.user {
+            Resolved::Active(user) | Resolved::Deactivated(user) => Some(user),
+            Resolved::Unknown => None,
+        },
+        variables: Json::of(own.get(&recipient.uid).unwrap_or(&VariableValues::new()))?,
+        outcome: RecipientOutcome::of(recipient.user).number(),
+    })
 }
 
 /// A recipient as it was accepted.

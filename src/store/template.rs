@@ -1,5 +1,7 @@
 //! Templates and their versions in the database. Which edit opens a version is not decided here.
 
+mod send;
+
 use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::sea_query::{OnConflict, SelectStatement};
@@ -23,6 +25,8 @@ use crate::model::template::{
 };
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Timestamp};
+
+pub use send::{TemplateHead, VersionHead, find_contents, find_heads_shared, find_version_heads};
 
 /// Writes a template and its current version down, unless its slug is taken; tells whether it did.
 ///
@@ -171,19 +175,6 @@ pub async fn get_template_locked(
     only(assemble(db, app, row.into_iter().collect()).await?, reference)
 }
 
-/// The template that a reference names, which nobody can change before the transaction ends.
-///
-/// # Errors
-/// [`Reason::TemplateNotFound`], and those of the database.
-pub async fn get_template_shared(
-    db: &impl ConnectionTrait,
-    app: AppId,
-    reference: &Reference<TemplateId>,
-) -> Result<Template> {
-    let row = named(app, reference).lock_shared().one(db).await?;
-    only(assemble(db, app, row.into_iter().collect()).await?, reference)
-}
-
 /// The newest versions of a template, the newest first.
 ///
 /// # Errors
@@ -224,20 +215,6 @@ pub async fn find_version(
         .one(db)
         .await?;
     row.as_ref().map(version_of).transpose()
-}
-
-/// The content of a version that was sent.
-///
-/// # Errors
-/// Internal, when there is no such version, and those of the database.
-pub async fn get_content(db: &impl ConnectionTrait, app: AppId, id: TemplateVersionId) -> Result<Content> {
-    let row = version::Entity::find()
-        .filter(version::Column::AppId.eq(app))
-        .filter(version::Column::Id.eq(id))
-        .one(db)
-        .await?;
-    let row = row.ok_or_else(|| Error::internal(format!("template version {id} was sent and is gone")))?;
-    Ok(version_of(&row)?.content)
 }
 
 /// Notes that a notification used a version, unless one did before.
@@ -449,7 +426,7 @@ fn only(templates: Vec<Template>, reference: &Reference<TemplateId>) -> Result<T
 fn version_of(row: &version::Model) -> Result<TemplateVersion> {
     Ok(TemplateVersion {
         id: row.id,
-        number: u32::try_from(row.number).map_err(Error::internal)?,
+        number: number_of(row.number)?,
         content: Content {
             channels: row.channels.read()?,
             variable_schema: row.variable_schema.read()?,
@@ -458,6 +435,10 @@ fn version_of(row: &version::Model) -> Result<TemplateVersion> {
         used_at: row.used_at,
         created_at: row.created_at,
     })
+}
+
+fn number_of(stored: i32) -> Result<u32> {
+    u32::try_from(stored).map_err(Error::internal)
 }
 
 fn stored_number(number: u32) -> Result<i32> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use campanile::domain::{Acting, Service, Settings, app, category, channel, identity, template};
+use campanile::domain::{Acting, Cards, Service, Settings, app, category, channel, identity, template};
 use campanile::model::category::{CategoryPatch, NewCategory};
 use campanile::model::channel::{Channel, ChannelLimit, ChannelPatch, ChannelType, NewChannel};
 use campanile::model::id::{AppId, TemplateId};
@@ -140,8 +140,14 @@ async fn load(db: &TestDatabase, app: AppId, template: &str, version: Option<u32
     let template: Reference<TemplateId> = Reference::from(template);
     let loaded = store
         .write(move |tx| {
-            let template = template.clone();
-            Box::pin(async move { template::load_for_send(tx, app, &template, version, noon()).await })
+            let named = (template.clone(), version);
+            Box::pin(async move {
+                let cards = Cards::default();
+                let templates = template::load_for_sends(tx, app, &cards, std::slice::from_ref(&named)).await?;
+                let ready = templates.get(&named.0, named.1)?;
+                template::record_uses(tx, app, [ready].into_iter(), noon()).await?;
+                Ok(Sendable::clone(&ready.template))
+            })
         })
         .await;
     store.close().await;

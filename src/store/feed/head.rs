@@ -46,23 +46,25 @@ pub async fn lock_head(db: &impl ConnectionTrait, app: AppId, user: UserId) -> R
     Ok(lock_heads(db, app, &BTreeSet::from([user])).await?.remove(&user))
 }
 
-/// Moves the heads of some users' feeds on by one unread item each, in the order of the users, and gives the number that
-/// each item gets. A feed begins with its first item.
+/// Moves the heads of some users' feeds on by so many unread items each, in the order of the users, and gives the number of
+/// each one's last item. A feed begins with its first item.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn advance_heads(
     db: &impl ConnectionTrait,
     app: AppId,
-    users: &BTreeSet<UserId>,
+    items: &BTreeMap<UserId, i32>,
 ) -> Result<BTreeMap<UserId, i64>> {
-    let rows = Rows::new(db).column("user_id", users.iter().copied());
+    let rows = Rows::new(db)
+        .column("user_id", items.keys().copied())
+        .column("items", items.values().copied());
     let (source, app_id) = (rows.table("new_items")?, rows.parameter(0));
     let sql = format!(
         "INSERT INTO feed_heads (app_id, user_id, seq, unread, purged_seq) \
-         SELECT {app_id}, user_id, 1, 1, 0 FROM {source} WHERE TRUE ORDER BY user_id \
-         ON CONFLICT (app_id, user_id) DO UPDATE SET seq = feed_heads.seq + 1, unread = feed_heads.unread + 1 \
-         RETURNING user_id, seq"
+         SELECT {app_id}, user_id, items, items, 0 FROM {source} WHERE TRUE ORDER BY user_id \
+         ON CONFLICT (app_id, user_id) DO UPDATE SET seq = feed_heads.seq + excluded.seq, \
+         unread = feed_heads.unread + excluded.unread RETURNING user_id, seq"
     );
     let heads = db.query_all_raw(rows.statement(sql, [app.into()])?).await?;
     let seqs = heads
@@ -71,25 +73,30 @@ pub async fn advance_heads(
     seqs.collect()
 }
 
-/// Moves the unread counts of a category on by one for each of some users, whose heads are locked.
+/// Moves the unread counts of some users' categories on by so many, whose heads are locked.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn advance_categories(
     db: &impl ConnectionTrait,
     app: AppId,
-    category: CategoryId,
-    users: &BTreeSet<UserId>,
+    items: &BTreeMap<(UserId, CategoryId), i32>,
 ) -> Result<()> {
-    let rows = Rows::new(db).column("user_id", users.iter().copied());
-    let (source, app_id, category_id) = (rows.table("new_items")?, rows.parameter(0), rows.parameter(1));
+    if items.is_empty() {
+        return Ok(());
+    }
+    let rows = Rows::new(db)
+        .column("user_id", items.keys().map(|(user, _)| *user))
+        .column("category_id", items.keys().map(|(_, category)| *category))
+        .column("items", items.values().copied());
+    let (source, app_id) = (rows.table("new_items")?, rows.parameter(0));
     let sql = format!(
         "INSERT INTO feed_head_categories (app_id, user_id, category_id, unread) \
-         SELECT {app_id}, user_id, {category_id}, 1 FROM {source} WHERE TRUE ORDER BY user_id \
-         ON CONFLICT (app_id, user_id, category_id) DO UPDATE SET unread = feed_head_categories.unread + 1"
+         SELECT {app_id}, user_id, category_id, items FROM {source} WHERE TRUE ORDER BY user_id, category_id \
+         ON CONFLICT (app_id, user_id, category_id) \
+         DO UPDATE SET unread = feed_head_categories.unread + excluded.unread"
     );
-    db.execute_raw(rows.statement(sql, [app.into(), category.into()])?)
-        .await?;
+    db.execute_raw(rows.statement(sql, [app.into()])?).await?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use crate::model::name::Name;
 use crate::model::page::{Page, PageRequest};
 use crate::model::tag::TagMatch;
 use crate::model::template::DataType;
-use crate::model::{Error, Result, Timestamp};
+use crate::model::{Result, Timestamp};
 use crate::store::bulk;
 use crate::store::entity::{feed_item, feed_item_engagement as engagement, user};
 use crate::store::list::{SortBy, list};
@@ -181,24 +181,12 @@ async fn add_engagements(db: &impl ConnectionTrait, app: AppId, items: &mut [Sto
     Ok(())
 }
 
-/// Puts items into feeds, with the numbers that their heads gave.
+/// Puts items into feeds, each with the number that its head gave.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn insert_items(
-    db: &impl ConnectionTrait,
-    app: AppId,
-    items: &[StoredItem],
-    seqs: &BTreeMap<UserId, i64>,
-) -> Result<()> {
-    let rows = items.iter().map(|item| {
-        let seq = seqs.get(&item.user).copied();
-        row_of(
-            app,
-            item,
-            seq.ok_or_else(|| Error::internal("a feed head gave no number"))?,
-        )
-    });
+pub async fn insert_items(db: &impl ConnectionTrait, app: AppId, items: &[(StoredItem, i64)]) -> Result<()> {
+    let rows = items.iter().map(|(item, seq)| row_of(app, item, *seq));
     bulk::insert_all::<feed_item::Entity>(db, &rows.collect::<Result<Vec<_>>>()?).await
 }
 

@@ -6,7 +6,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 
 use crate::model::Result;
 use crate::model::id::{AppId, TemplateId, TemplateVersionId};
-use crate::model::template::TemplateChannel;
+use crate::model::template::Content;
 use crate::store::entity::template_version;
 use crate::store::notification::large;
 
@@ -17,8 +17,8 @@ pub struct SentVersion {
     pub template_id: TemplateId,
     /// The number of the version.
     pub number: u32,
-    /// Its content.
-    pub channels: Vec<TemplateChannel>,
+    /// What it says.
+    pub content: Content,
 }
 
 /// Template versions by id.
@@ -39,7 +39,10 @@ pub async fn find_versions(
         let version = SentVersion {
             template_id: row.template_id,
             number: large(row.number)?,
-            channels: row.channels.read()?,
+            content: Content {
+                channels: row.channels.read()?,
+                variable_schema: row.variable_schema.read()?,
+            },
         };
         Ok((row.id, version))
     });

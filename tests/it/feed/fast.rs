@@ -58,6 +58,7 @@ async fn fill_expiring(store: &Store, app: AppId, user: UserId, category: Catego
     let items: Vec<_> = expiring
         .chain(std::iter::repeat_n(None, LASTING))
         .map(|expires_at| item(user, category, expires_at))
+        .zip(1..)
         .collect();
     let (seq, unread) = (i64::try_from(items.len()).unwrap(), i32::try_from(items.len()).unwrap());
     store
@@ -81,7 +82,7 @@ async fn fill_expiring(store: &Store, app: AppId, user: UserId, category: Catego
                 feed_head_category::Entity::insert(of_category)
                     .exec_without_returning(tx)
                     .await?;
-                store::insert_items(tx, app, &items, &[(user, seq)].into()).await
+                store::insert_items(tx, app, &items).await
             })
         })
         .await
