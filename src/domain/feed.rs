@@ -9,6 +9,7 @@ pub use mark::{Deleted, Delivered, delete, deliver_many, engage, mark_all_read, 
 pub use sweep::sweep_expired;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Acting, Service, user};
 use crate::model::feed::{FeedFilter, FeedItem, FeedSort, Shown, StoredItem};
@@ -22,6 +23,8 @@ use crate::store::{category, channel, user as users};
 
 /// How often a count sweeps at most before it subtracts what is left.
 const SWEEPS_MAX: usize = 2;
+/// How long a read waits until it is noted that its user is there.
+const PRESENCE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Whose items a call reads.
 enum Whose {
@@ -162,9 +165,11 @@ async fn whose(service: &Service, acting: &Acting, receiver: Option<Uid>) -> Res
     let app = acting.app()?;
     if let Some(uid) = &acting.on_behalf_of {
         let user: ActingUser = user::acting(service, app, uid, acting.now).await?;
-        // That somebody is there is a hint: a database that cannot be written to is still read.
-        if let Err(fault) = user::touch(service, app, &user, acting.now).await {
-            tracing::warn!(app.id = %app, cause = %fault, "presence cannot be noted");
+        // That somebody is there is a hint: a database that cannot be written to is still read, and not much later.
+        match tokio::time::timeout(PRESENCE_TIME_MAX, user::touch(service, app, &user, acting.now)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => tracing::warn!(app.id = %app, cause = %fault, "presence cannot be noted"),
+            Err(_) => tracing::warn!(app.id = %app, "presence is not noted, the database takes too long"),
         }
         return Ok(Whose::One(user.id, user.uid));
     }

@@ -1,6 +1,7 @@
 //! What a fault of the database means to the service: the one place that reads codes of SQLite and PostgreSQL. It never
 //! decides what happens next: the writers do, by [`Fault`].
 
+use std::io;
 use std::time::Duration;
 
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
@@ -22,10 +23,16 @@ pub(super) enum Fault {
     Conflict,
     /// The connection is gone. Before COMMIT nothing happened; after it the outcome must be looked up.
     Lost,
+    /// The database was away already, and did not come back while it was waited for, so nothing was even tried.
+    Away,
     /// The pool had no connection in time, so nothing was even tried.
     Busy,
-    /// SQLite has ended the whole transaction by itself; a further statement would commit alone.
+    /// The database failed to write, and SQLite has ended the whole transaction by itself; a further statement would commit
+    /// alone.
     Dead,
+    /// The disk is full, which SQLite answers by ending the whole transaction as well. Even COMMIT says so only before what
+    /// makes it valid is written, so nothing has happened.
+    Full,
     /// A key that is taken.
     Taken,
     /// A row that others still refer to, or that refers to none.
@@ -44,8 +51,10 @@ impl Fault {
         match self {
             Self::Conflict => "conflict",
             Self::Lost => "lost",
+            Self::Away => "away",
             Self::Busy => "busy",
             Self::Dead => "dead",
+            Self::Full => "full",
             Self::Taken => "taken",
             Self::Referred => "referred",
             Self::Slow => "slow",
@@ -56,6 +65,7 @@ impl Fault {
 
     pub(super) fn of(error: &sqlx::Error) -> Self {
         match error {
+            sqlx::Error::Io(error) if error.kind() == io::ErrorKind::NotConnected => Self::Away,
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
@@ -93,6 +103,10 @@ impl Fault {
             "28000" | "28P01" | "3D000" | "42501" => Self::Denied,
             // too_many_connections
             "53300" => Self::Busy,
+            // disk_full
+            "53100" => Self::Full,
+            // insufficient_resources, out_of_memory, configuration_limit_exceeded
+            "53000" | "53200" | "53400" => Self::Dead,
             // connection exceptions, idle_in_transaction_session_timeout, shutdowns, read_only_sql_transaction (a node
             // that was demoted while we were connected)
             "08000" | "08001" | "08003" | "08004" | "08006" | "08007" | "08P01" | "25P03" | "57P01" | "57P02"
@@ -113,8 +127,10 @@ impl Fault {
         match code & 0xff {
             // SQLITE_BUSY, SQLITE_LOCKED
             5 | 6 => Self::Conflict,
-            // SQLITE_NOMEM, SQLITE_INTERRUPT, SQLITE_IOERR, SQLITE_FULL
-            7 | 9 | 10 | 13 => Self::Dead,
+            // SQLITE_NOMEM, SQLITE_INTERRUPT, SQLITE_IOERR
+            7 | 9 | 10 => Self::Dead,
+            // SQLITE_FULL
+            13 => Self::Full,
             // SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN, SQLITE_NOTADB
             3 | 8 | 14 | 26 => Self::Denied,
             _ => Self::Statement,
@@ -128,12 +144,13 @@ impl Fault {
                 "the database is busy with conflicting work, nothing was changed",
                 RETRY_SOON,
             ),
-            Self::Lost => unavailable("the database is not reachable, nothing was changed", RETRY_SOON),
+            Self::Lost | Self::Away => unavailable("the database is not reachable, nothing was changed", RETRY_SOON),
             Self::Busy => unavailable(
                 "no database connection became free in time, nothing was changed",
                 RETRY_SOON,
             ),
             Self::Dead => unavailable("the database cannot write, nothing was changed", RETRY_LATER),
+            Self::Full => unavailable("the disk of the database is full, nothing was changed", RETRY_LATER),
             Self::Slow => unavailable("the database took too long, nothing was changed", RETRY_SOON),
             Self::Denied => unavailable(
                 "the database refuses access, nothing was changed; check its URL and the rights that this gives",
@@ -171,9 +188,15 @@ impl Failure {
         let same = match self {
             Self::Refused(_)
             | Self::Fault(
-                Fault::Conflict | Fault::Dead | Fault::Taken | Fault::Referred | Fault::Slow | Fault::Statement,
+                Fault::Conflict
+                | Fault::Dead
+                | Fault::Full
+                | Fault::Taken
+                | Fault::Referred
+                | Fault::Slow
+                | Fault::Statement,
             ) => return None,
-            Self::Fault(fault @ (Fault::Lost | Fault::Busy | Fault::Denied)) => Self::Fault(*fault),
+            Self::Fault(fault @ (Fault::Lost | Fault::Away | Fault::Busy | Fault::Denied)) => Self::Fault(*fault),
             Self::Full => Self::Full,
             Self::Closed => Self::Closed,
             Self::Unknown => Self::Unknown,

@@ -184,6 +184,9 @@ fn sqlite_place(url: &str) -> Option<Place> {
         // An answer promises that the write survives a power cut, so every COMMIT reaches the disk.
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
+        // What a savepoint or a sort puts aside would otherwise go to a file in a folder that nobody thinks of when a disk
+        // is full or no descriptor is left.
+        .pragma("temp_store", "MEMORY")
         .busy_timeout(BUSY_TIME_MAX)
         .statement_cache_capacity(512)
         .disable_statement_logging();

@@ -87,6 +87,19 @@ async fn open(options: &SqliteConnectOptions) -> sqlx::Result<Link> {
     Ok(Link::Sqlite(Box::new(conn)))
 }
 
+/// Whether a COMMIT that failed so may have reached the log all the same, and come to life when the file is next opened.
+fn in_doubt(fault: Fault) -> bool {
+    fault != Fault::Full
+}
+
+fn refusal(fault: Fault, in_doubt: bool) -> Failure {
+    if in_doubt {
+        Failure::Unknown
+    } else {
+        Failure::Fault(fault)
+    }
+}
+
 struct Task {
     options: SqliteConnectOptions,
     tx: Tx,
@@ -129,15 +142,18 @@ impl Task {
 
     async fn background_unit(&mut self, job: Box<dyn Job>) {
         self.in_a_row = 0;
-        if !job.is_abandoned() {
-            self.alone(job, Some(BACKGROUND_TIME_MAX), false).await;
+        if !job.is_abandoned()
+            && let Err(fault) = self.alone(job, Some(BACKGROUND_TIME_MAX), false).await
+        {
+            self.refuse_waiting(fault);
         }
     }
 
     async fn api_group(&mut self, first: Box<dyn Job>) {
         self.in_a_row += 1;
         if let Err(fault) = self.begin().await {
-            return first.refuse(Failure::Fault(fault));
+            first.refuse(Failure::Fault(fault));
+            return self.refuse_waiting(fault);
         }
         let started = Instant::now();
         let mut group = Vec::new();
@@ -147,53 +163,73 @@ impl Task {
                 let alive = self.run(job.as_mut(), None).await;
                 group.push(job);
                 if !alive {
-                    return self.run_again(group, false).await;
+                    return self.run_again(group, None).await;
                 }
             }
             if group.len() < GROUP_MAX && started.elapsed() < GROUP_TIME_MAX {
                 next = self.api.try_recv().ok();
             }
         }
-        if self.commit(writes(&group)).await {
-            group.into_iter().for_each(Job::answer);
-        } else {
-            self.run_again(group, true).await;
+        match self.commit(writes(&group)).await {
+            Ok(()) => group.into_iter().for_each(Job::answer),
+            Err(fault) => self.run_again(group, Some(fault)).await,
+        }
+    }
+
+    /// What keeps one from beginning, such as another process that holds the file, keeps all that wait: each would take as
+    /// long to find out, one after the other.
+    fn refuse_waiting(&mut self, fault: Fault) {
+        for queue in [&mut self.api, &mut self.background] {
+            for _ in 0..queue.len() {
+                if let Ok(job) = queue.try_recv() {
+                    job.refuse(Failure::Fault(fault));
+                }
+            }
         }
     }
 
     /// The transaction that these shared is gone, so none of them has happened. Each gets one of its own: whichever ended
-    /// the first fails alone. After a failed COMMIT, none of those that cannot be run again is told that nothing was
-    /// changed: see [`Task::alone`].
-    async fn run_again(&mut self, group: Vec<Box<dyn Job>>, in_doubt: bool) {
+    /// the first fails alone. After a COMMIT that failed so, none of those that cannot be run again is told that nothing
+    /// was changed: see [`in_doubt`].
+    async fn run_again(&mut self, group: Vec<Box<dyn Job>>, committed: Option<Fault>) {
         self.broken = true;
-        self.measures.rerun(Fault::Dead, writes(&group));
+        self.measures.rerun(committed.unwrap_or(Fault::Dead), writes(&group));
+        let (in_doubt, mut stuck) = (committed.is_some_and(in_doubt), None);
         for job in group {
-            self.alone(job, None, in_doubt).await;
+            match stuck {
+                None => stuck = self.alone(job, None, in_doubt).await.err(),
+                Some(fault) => job.refuse(refusal(fault, in_doubt)),
+            }
+        }
+        if let Some(fault) = stuck {
+            self.refuse_waiting(fault);
         }
     }
 
-    /// Runs one closure in a transaction of its own; `in_doubt` if an earlier COMMIT of it failed.
-    async fn alone(&mut self, mut job: Box<dyn Job>, budget: Option<Duration>, in_doubt: bool) {
-        let refusal = |fault: Fault| {
-            if in_doubt {
-                Failure::Unknown
-            } else {
-                Failure::Fault(fault)
-            }
-        };
+    /// Runs one closure in a transaction of its own; `doubted` if nobody knows what became of an earlier COMMIT of it.
+    ///
+    /// # Errors
+    /// When not even a transaction can be begun; the job is refused then.
+    async fn alone(&mut self, mut job: Box<dyn Job>, budget: Option<Duration>, doubted: bool) -> Result<(), Fault> {
         if let Err(fault) = self.begin().await {
-            return job.refuse(refusal(fault));
+            job.refuse(refusal(fault, doubted));
+            return Err(fault);
         }
         if !self.run(job.as_mut(), budget).await {
             self.broken = true;
-            return job.refuse(refusal(Fault::Dead));
+            let fault = self.tx.fault().filter(|fault| *fault == Fault::Full);
+            let fault = fault.unwrap_or(Fault::Dead);
+            job.refuse(refusal(fault, doubted));
+            return Ok(());
         }
-        if self.commit(job.writes()).await {
-            return job.answer();
+        match self.commit(job.writes()).await {
+            Ok(()) => job.answer(),
+            Err(fault) => {
+                self.broken = true;
+                job.refuse(refusal(fault, doubted || in_doubt(fault)));
+            }
         }
-        self.broken = true;
-        // A failed COMMIT may have reached the log all the same, and come to life when the file is next opened.
-        job.refuse(Failure::Unknown);
+        Ok(())
     }
 
     async fn begin(&mut self) -> Result<(), Fault> {
@@ -221,7 +257,7 @@ impl Task {
             return false;
         }
         let keep = job.run(&self.tx).await;
-        if self.tx.fault() == Some(Fault::Dead) {
+        if matches!(self.tx.fault(), Some(Fault::Dead | Fault::Full)) {
             return false;
         }
         self.execute(if keep {
@@ -232,11 +268,11 @@ impl Task {
         .await
     }
 
-    async fn commit(&mut self, writes: usize) -> bool {
+    async fn commit(&mut self, writes: usize) -> Result<(), Fault> {
         let began = Instant::now();
-        let committed = self.execute("COMMIT").await;
+        let committed = self.tx.link().execute_unprepared("COMMIT").await;
         self.measures.committed(began.elapsed(), writes);
-        committed
+        committed.map(|_| ()).map_err(|error| Fault::of(&error))
     }
 
     async fn execute(&mut self, sql: &str) -> bool {

@@ -20,6 +20,7 @@ mod later;
 mod name;
 mod notification;
 mod observed;
+mod outage;
 mod process;
 mod store;
 mod support;

@@ -14,22 +14,11 @@ use campanile::worker::sweep;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
+use crate::support::running::{BOOTSTRAP_KEY, Running, command};
 use crate::support::server::{http1, http2};
 use crate::worker::{insert_keys, keys};
-
-const BOOTSTRAP_KEY: &str = "bootstrap-key-of-the-process-tests-01";
-
-fn command(folder: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_campanile"));
-    command.args(words).env_clear().current_dir(folder).kill_on_drop(true);
-    command
-        .env("CAMPANILE_LISTEN", "127.0.0.1:0")
-        .env("CAMPANILE_LOG_FORMAT", "json");
-    command
-}
 
 async fn run(folder: &Path, words: &[&str]) -> Output {
     command(folder, words).output().await.unwrap()
@@ -65,61 +54,6 @@ async fn reflected(url: &str) -> Vec<String> {
         return Vec::new();
     };
     list.service.into_iter().map(|service| service.name).collect()
-}
-
-/// A server in a process of its own.
-struct Running {
-    child: Child,
-    /// Reads on all the time: a server whose log nobody reads stands still once the pipe is full.
-    log: JoinSet<String>,
-    url: String,
-}
-
-impl Running {
-    async fn start(folder: &Path, settings: &[(&str, &str)]) -> Self {
-        let mut command = command(folder, &["serve"]);
-        command
-            .envs(settings.iter().copied())
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let url = loop {
-            let line = lines.next_line().await.unwrap().unwrap();
-            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if let Some(url) = line["url"].as_str() {
-                break url.to_owned();
-            }
-        };
-        let mut log = JoinSet::new();
-        log.spawn(async move {
-            let mut rest = String::new();
-            while let Some(line) = lines.next_line().await.unwrap() {
-                rest.push_str(&line);
-                rest.push('\n');
-            }
-            rest
-        });
-        Self { child, log, url }
-    }
-
-    async fn signal(&self) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .await
-                .unwrap()
-                .success()
-        );
-    }
-
-    /// The exit code and the log since the start.
-    async fn exit(mut self) -> (Option<i32>, String) {
-        let code = self.child.wait().await.unwrap().code();
-        (code, self.log.join_next().await.unwrap().unwrap())
-    }
 }
 
 #[tokio::test]

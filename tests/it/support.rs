@@ -5,6 +5,7 @@ pub(crate) mod database;
 pub(crate) mod metrics;
 pub(crate) mod rows;
 pub(crate) mod rpc;
+pub(crate) mod running;
 pub(crate) mod server;
 pub(crate) mod shop;
 pub(crate) mod test_service;

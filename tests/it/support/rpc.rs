@@ -60,6 +60,8 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
     /// Whether it was the answer of an earlier call with the same idempotency key.
     pub(crate) replayed: bool,
+    /// The seconds after which a refused call may be repeated, where it says so.
+    pub(crate) retry_after: Option<u64>,
 }
 
 impl Answer {
@@ -267,12 +269,18 @@ impl Client {
             .headers()
             .get("idempotent-replayed")
             .is_some_and(|value| value == "true");
+        let retry_after = seconds(&answer);
         let body = if rpc.is_stream() && status < 300 {
             json!({"data": sent_events(&answer.text().await.unwrap())})
         } else {
             answer.json().await.unwrap()
         };
-        Answer { status, body, replayed }
+        Answer {
+            status,
+            body,
+            replayed,
+            retry_after,
+        }
     }
 
     /// Reads a path over REST, whichever rpc is behind it.
@@ -285,6 +293,7 @@ impl Client {
         Answer {
             status: answer.status().as_u16(),
             replayed: false,
+            retry_after: seconds(&answer),
             body: answer.json().await.unwrap(),
         }
     }
@@ -333,11 +342,16 @@ impl Client {
                     status: rpc.success(),
                     body,
                     replayed,
+                    retry_after: None,
                 }
             }
             Err(status) => refused(&status),
         }
     }
+}
+
+fn seconds(answer: &reqwest::Response) -> Option<u64> {
+    answer.headers().get("retry-after")?.to_str().unwrap().parse().ok()
 }
 
 /// The events of a stream that has ended, as both doors tell them: name, cursor, data.
@@ -376,6 +390,7 @@ async fn streamed(rpc: &Rpc, mut stream: tonic::Streaming<Vec<u8>>) -> Answer {
         status: rpc.success(),
         body: json!({"data": events}),
         replayed: false,
+        retry_after: None,
     }
 }
 
@@ -406,6 +421,10 @@ fn refused(status: &Status) -> Answer {
         status: reason.http_status(),
         body: json!({"error": error}),
         replayed: false,
+        retry_after: details
+            .retry_info()
+            .and_then(|info| info.retry_delay)
+            .map(|delay| delay.as_secs()),
     }
 }
 
