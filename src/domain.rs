@@ -132,6 +132,11 @@ impl Service {
         self.store.check().await
     }
 
+    /// Waits while the database is known to be away.
+    pub async fn reachable(&self) {
+        self.store.reachable().await;
+    }
+
     /// Finishes the writes that wait and lets go of the database.
     pub async fn close(&self) {
         self.store.close().await;

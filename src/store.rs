@@ -7,10 +7,11 @@
 //! - A failed statement ends its closure; see [`Tx`]. To go on after a conflict, `ON CONFLICT DO NOTHING` and count rows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sea_orm::{ConnectionTrait, Statement};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span, trace_span};
 
@@ -34,6 +35,7 @@ pub mod observe;
 mod open;
 pub mod page;
 mod postgres;
+mod pulse;
 mod reader;
 pub mod receiver;
 pub mod retention;
@@ -57,13 +59,19 @@ pub use reader::Reader;
 pub use secret::SecretKey;
 pub use tx::Tx;
 
-use error::Failure;
+use error::{Failure, Fault};
 use measure::Measures;
 use postgres::PostgresWriter;
 use reader::Pool;
 use secret::Cipher;
 use sqlite::SqliteWriter;
 use work::Effort;
+
+/// How long a check may take: less than those who ask whether a service is ready usually wait.
+const CHECK_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How long saying goodbye to the database may take, once every write has ended.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
@@ -78,6 +86,8 @@ struct Inner {
     groups: TaskTracker,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Ends the tasks of a store that nobody closed.
+    _stopped_with_it: DropGuard,
 }
 
 enum Writer {
@@ -129,7 +139,8 @@ impl Store {
     {
         match &self.0.writer {
             Writer::Sqlite(writer) => writer.write(effort, work).await,
-            Writer::Postgres(writer) => writer.write(effort, work).await,
+            // Boxed, as it is large and every write would carry it, on SQLite too.
+            Writer::Postgres(writer) => Box::pin(writer.write(effort, work)).await,
         }
     }
 
@@ -144,10 +155,24 @@ impl Store {
     /// # Errors
     /// Unavailable, when it does not.
     pub async fn check(&self) -> Result<()> {
+        if let Writer::Postgres(writer) = &self.0.writer
+            && !writer.pulse.is_found()
+        {
+            return Err(Fault::Away.error());
+        }
         let reader = self.read();
         let statement = Statement::from_string(reader.get_database_backend(), "SELECT 1");
-        reader.query_one_raw(statement).await?;
-        Ok(())
+        match tokio::time::timeout(CHECK_TIME_MAX, reader.query_one_raw(statement)).await {
+            Ok(answered) => answered.map(|_| ()).map_err(Into::into),
+            Err(_) => Err(Fault::Slow.error()),
+        }
+    }
+
+    /// Waits while the database is known to be away.
+    pub async fn reachable(&self) {
+        if let Writer::Postgres(writer) = &self.0.writer {
+            writer.pulse.found().await;
+        }
     }
 
     /// Finishes the writes that wait, refuses new ones and lets go of the database.
@@ -157,13 +182,17 @@ impl Store {
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
-        if let Writer::Postgres(writer) = &self.0.writer {
-            writer.pool.close().await;
-        }
-        match &self.0.reader.0 {
-            Pool::Sqlite(pool) => pool.close().await,
-            Pool::Postgres(pool) => pool.close().await,
-        }
+        let pools = async {
+            if let Writer::Postgres(writer) = &self.0.writer {
+                writer.pool.close().await;
+            }
+            match &self.0.reader.0 {
+                Pool::Sqlite(pool) => pool.close().await,
+                Pool::Postgres(pool, _) => pool.close().await,
+            }
+        };
+        // A server that is silent does not even take a farewell; it notices by itself.
+        drop(tokio::time::timeout(CLOSE_TIME_MAX, pools).await);
     }
 
     /// Whether the database is SQLite, whose one writer everybody shares.

@@ -11,14 +11,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::{self, Service};
+use crate::model::retry::backoff;
+
+/// The longest rest of a worker whose steps fail one after the other.
+const FAILED_REST_MAX: Duration = Duration::from_secs(8);
 
 /// What a duty does after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// There may be more to do at once.
     Again,
-    /// There is nothing more to do now, or nothing that would succeed.
+    /// There is nothing more to do now.
     Rest,
+    /// It could not find out whether there is something to do.
+    Failed,
 }
 
 /// Starts every background duty, and so many workers that do pages. Each ends when `stop` is cancelled: a worker after the
@@ -39,32 +45,52 @@ pub fn start(service: &Service, workers: usize, tasks: &TaskTracker, stop: &Canc
 }
 
 async fn work(service: Service, stop: CancellationToken) {
+    let mut failures = 0;
     while !stop.is_cancelled() {
-        match dispatch::turn(&service, service.clock().now()).await {
-            Turn::Again => tokio::task::yield_now().await,
-            Turn::Rest => tokio::select! {
-                () = stop.cancelled() => {}
-                () = domain::dispatch::wait(&service, dispatch::INTERVAL) => {}
-            },
+        let turn = dispatch::turn(&service, service.clock().now()).await;
+        failures = if turn == Turn::Failed { failures + 1 } else { 0 };
+        let rest = async {
+            match turn {
+                Turn::Again => tokio::task::yield_now().await,
+                Turn::Rest => domain::dispatch::wait(&service, dispatch::INTERVAL).await,
+                Turn::Failed => tokio::time::sleep(backoff(dispatch::INTERVAL, failures, FAILED_REST_MAX)).await,
+            }
+            // A database that is known to be away is waited for, instead of asking it again and again.
+            service.reachable().await;
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = rest => {}
         }
     }
 }
 
 async fn sweep(service: &Service) {
     loop {
-        rest(sweep::turn(service, service.clock().now()).await, sweep::INTERVAL).await;
+        rest(
+            service,
+            sweep::turn(service, service.clock().now()).await,
+            sweep::INTERVAL,
+        )
+        .await;
     }
 }
 
 async fn complete(service: &Service) {
     loop {
-        rest(complete::turn(service, service.clock().now()).await, complete::INTERVAL).await;
+        rest(
+            service,
+            complete::turn(service, service.clock().now()).await,
+            complete::INTERVAL,
+        )
+        .await;
     }
 }
 
-async fn rest(turn: Turn, interval: Duration) {
+async fn rest(service: &Service, turn: Turn, interval: Duration) {
     match turn {
         Turn::Again => tokio::task::yield_now().await,
-        Turn::Rest => tokio::time::sleep(interval).await,
+        Turn::Rest | Turn::Failed => tokio::time::sleep(interval).await,
     }
+    service.reachable().await;
 }

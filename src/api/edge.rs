@@ -181,11 +181,15 @@ impl Edge {
         }))
     }
 
-    /// Frees what time has made superfluous and looks whether the service is ready; to be called at the start and about
-    /// every [`crate::telemetry::UPKEEP_INTERVAL`].
-    pub async fn upkeep(&self) {
+    /// Frees what time has made superfluous; to be called about every [`crate::telemetry::UPKEEP_INTERVAL`].
+    pub fn upkeep(&self) {
         self.0.limiter.upkeep();
         self.0.means.meter.upkeep();
+    }
+
+    /// Looks whether the service is ready, for those who ask by grpc.health.v1; to be called at the start and then often
+    /// enough that they learn of it in time.
+    pub async fn look(&self) {
         let ready = (self.0.means.pages.check_ready)().await.is_ok();
         self.tell_health(ready && !self.0.means.stopping.is_cancelled()).await;
     }

@@ -37,6 +37,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_INTERVAL: Duration = Duration::from_millis(5);
 /// Rest after a failed accept, as when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often it is looked at whether the service is ready.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Answers smaller than this many bytes are not worth compressing.
 const COMPRESSED_MIN: u16 = 1_024;
 /// How long a browser may remember what CORS allows.
@@ -114,17 +116,24 @@ impl Server {
     pub async fn run(self, edge: Edge, meter: Meter, stop: CancellationToken) -> Ended {
         let connections = TaskTracker::new();
         let cut = CancellationToken::new();
-        edge.upkeep().await;
+        edge.look().await;
         let upkeep = async {
             loop {
                 tokio::time::sleep(UPKEEP_INTERVAL).await;
-                edge.upkeep().await;
+                edge.upkeep();
+            }
+        };
+        let look = async {
+            loop {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+                edge.look().await;
             }
         };
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.accept(&edge, (&meter, &stop), (&connections, &cut)) => {}
             () = upkeep => {}
+            () = look => {}
         }
         drop(self.listener);
         edge.tell_health(false).await;

@@ -25,6 +25,8 @@ pub(super) enum Fault {
     Lost,
     /// The database was away already, and did not come back while it was waited for, so nothing was even tried.
     Away,
+    /// Another process holds SQLite's file, and did not let go of it while it was waited for, so nothing was even tried.
+    Held,
     /// The pool had no connection in time, so nothing was even tried.
     Busy,
     /// The database failed to write, and SQLite has ended the whole transaction by itself; a further statement would commit
@@ -52,6 +54,7 @@ impl Fault {
             Self::Conflict => "conflict",
             Self::Lost => "lost",
             Self::Away => "away",
+            Self::Held => "held",
             Self::Busy => "busy",
             Self::Dead => "dead",
             Self::Full => "full",
@@ -145,6 +148,10 @@ impl Fault {
                 RETRY_SOON,
             ),
             Self::Lost | Self::Away => unavailable("the database is not reachable, nothing was changed", RETRY_SOON),
+            Self::Held => unavailable(
+                "another process holds the file of the database, nothing was changed",
+                RETRY_SOON,
+            ),
             Self::Busy => unavailable(
                 "no database connection became free in time, nothing was changed",
                 RETRY_SOON,
@@ -196,12 +203,22 @@ impl Failure {
                 | Fault::Slow
                 | Fault::Statement,
             ) => return None,
-            Self::Fault(fault @ (Fault::Lost | Fault::Away | Fault::Busy | Fault::Denied)) => Self::Fault(*fault),
+            Self::Fault(fault @ (Fault::Lost | Fault::Away | Fault::Held | Fault::Busy | Fault::Denied)) => {
+                Self::Fault(*fault)
+            }
             Self::Full => Self::Full,
             Self::Closed => Self::Closed,
             Self::Unknown => Self::Unknown,
         };
         Some(same.into())
+    }
+
+    /// The fault that keeps everybody from the database who waits for it, each of whom would take as long to find out.
+    pub(super) const fn of_everybody(&self) -> Option<Fault> {
+        match self {
+            Self::Fault(fault @ (Fault::Away | Fault::Held)) => Some(*fault),
+            Self::Refused(_) | Self::Fault(_) | Self::Full | Self::Closed | Self::Unknown => None,
+        }
     }
 }
 
@@ -229,6 +246,16 @@ fn outcome_unknown() -> Error {
          repeat the call with the same idempotency key",
         RETRY_SOON,
     )
+}
+
+/// The error of what is not even tried because the database is known to be away.
+pub(super) fn away() -> sqlx::Error {
+    sqlx::Error::Io(io::ErrorKind::NotConnected.into())
+}
+
+/// The error of what was under way when the database was found to be away.
+pub(super) fn lost() -> sqlx::Error {
+    sqlx::Error::Io(io::ErrorKind::ConnectionAborted.into())
 }
 
 /// sqlx's error as sea-orm carries it.

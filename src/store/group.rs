@@ -8,7 +8,8 @@
 //! - **So is a failure.** Where the work fails as a whole, nothing of it is left, and each member is tried alone: after
 //!   the second conflict with another transaction, after a statement that some member's values break, after a panic, and
 //!   when the whole took too long. A few are tried at once, so that one that waits for a lock does not hold up the rest.
-//!   Nobody is tried alone where that could not help, because the database is away.
+//!   Nobody is tried alone where that could not help, because the database is away; then those that wait are not tried
+//!   either.
 //! - **A lost COMMIT is settled once.** It is the same transaction for all of them, and so is its outcome; if nobody can
 //!   find it out, all of them are told so, and none is tried again.
 //! - **Who goes away is left out**, if its group has not begun; what has begun is done.
@@ -199,6 +200,7 @@ where
             match self.decide(app, &group, Effort::Group(group.len())).await {
                 Ok(decided) => return answer(group, decided),
                 Err(failure) => {
+                    self.refuse_waiting(&failure);
                     for one in group.drain(..) {
                         match failure.of_all() {
                             Some(error) => one.answer(Err(error)),
@@ -219,12 +221,23 @@ where
         match self.decide(app, &group, Effort::Request).await {
             Ok(decided) => answer(group, decided),
             Err(failure) => {
+                self.refuse_waiting(&failure);
                 let mut error = Some(failure.into());
                 for one in group {
                     one.answer(Err(error.take().unwrap_or_else(|| Failure::Unknown.into())));
                 }
                 Vec::new()
             }
+        }
+    }
+
+    /// What keeps everybody from the database is told to all that wait as well: in groups, one after the other, they would
+    /// find it out after their deadlines.
+    fn refuse_waiting(&self, failure: &Failure) {
+        let Some(fault) = failure.of_everybody() else { return };
+        let waiting = self.state().take_waiting();
+        for one in waiting {
+            one.answer(Err(fault.error()));
         }
     }
 
@@ -280,6 +293,18 @@ impl<I, T> State<I, T> {
         self.apps.entry(app).or_default().waiting.push_back(new);
         self.waiting += 1;
         Ok(())
+    }
+
+    /// Everybody who waits.
+    fn take_waiting(&mut self) -> Vec<Waiting<I, T>> {
+        let mut taken = Vec::new();
+        for of_app in self.apps.values_mut() {
+            taken.extend(of_app.waiting.drain(..));
+        }
+        self.apps.retain(|_, of_app| of_app.at_work > 0);
+        self.turns.clear();
+        self.waiting = 0;
+        taken
     }
 
     /// Whose turn it is, as a place among the turns.

@@ -5,7 +5,9 @@ use sea_query_sqlx::SqlxValues;
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{AssertSqlSafe, Database, Executor, IntoArguments, Postgres, Sqlite};
+use sqlx::{AssertSqlSafe, Database, Executor, IntoArguments, PgPool, Postgres, Sqlite};
+
+use super::pulse::Pulse;
 
 /// A connection to run statements on.
 pub(super) enum Link {
@@ -19,18 +21,31 @@ pub(super) enum Link {
 /// does not wait for a connection that may never answer again.
 pub(super) struct PgLink {
     conn: PoolConnection<Postgres>,
+    pulse: Pulse,
     pub(super) at_rest: bool,
 }
 
 impl PgLink {
-    pub(super) fn new(conn: PoolConnection<Postgres>) -> Self {
-        Self { conn, at_rest: false }
+    /// Takes a connection out of a pool.
+    ///
+    /// # Errors
+    /// As [`Pulse::acquire`].
+    pub(super) async fn acquire(pool: &PgPool, pulse: &Pulse) -> sqlx::Result<Self> {
+        Ok(Self {
+            conn: pulse.acquire(pool).await?,
+            pulse: pulse.clone(),
+            at_rest: false,
+        })
     }
 }
 
 impl Drop for PgLink {
     fn drop(&mut self) {
-        if !self.at_rest {
+        if self.at_rest {
+            // The pool asks once more whether the connection lives before it takes it back, and would wait for the answer of a
+            // server that has fallen silent without end, and never give that place to another.
+            self.pulse.in_time(self.conn.return_to_pool());
+        } else {
             self.conn.close_on_drop();
         }
     }
@@ -48,7 +63,10 @@ impl Link {
         Ok(match self {
             Self::Sqlite(conn) => bound(statement).execute(&mut **conn).await?.into(),
             Self::SqlitePool(conn) => bound(statement).execute(&mut **conn).await?.into(),
-            Self::Postgres(link) => bound(statement).execute(&mut *link.conn).await?.into(),
+            Self::Postgres(link) => {
+                let work = bound(statement).execute(&mut *link.conn);
+                link.pulse.during(work).await?.into()
+            }
         })
     }
 
@@ -57,7 +75,7 @@ impl Link {
         Ok(match self {
             Self::Sqlite(conn) => conn.execute(sql).await?.into(),
             Self::SqlitePool(conn) => conn.execute(sql).await?.into(),
-            Self::Postgres(link) => link.conn.execute(sql).await?.into(),
+            Self::Postgres(link) => link.pulse.during(link.conn.execute(sql)).await?.into(),
         })
     }
 
@@ -65,7 +83,10 @@ impl Link {
         Ok(match self {
             Self::Sqlite(conn) => bound(statement).fetch_optional(&mut **conn).await?.map(Into::into),
             Self::SqlitePool(conn) => bound(statement).fetch_optional(&mut **conn).await?.map(Into::into),
-            Self::Postgres(link) => bound(statement).fetch_optional(&mut *link.conn).await?.map(Into::into),
+            Self::Postgres(link) => {
+                let work = bound(statement).fetch_optional(&mut *link.conn);
+                link.pulse.during(work).await?.map(Into::into)
+            }
         })
     }
 
@@ -73,7 +94,10 @@ impl Link {
         Ok(match self {
             Self::Sqlite(conn) => rows(bound(statement).fetch_all(&mut **conn).await?),
             Self::SqlitePool(conn) => rows(bound(statement).fetch_all(&mut **conn).await?),
-            Self::Postgres(link) => rows(bound(statement).fetch_all(&mut *link.conn).await?),
+            Self::Postgres(link) => {
+                let work = bound(statement).fetch_all(&mut *link.conn);
+                rows(link.pulse.during(work).await?)
+            }
         })
     }
 }

@@ -92,7 +92,7 @@ impl Measures {
     pub(super) fn pool(&self, name: &'static str, pool: &Pool) {
         let (size, idle) = match pool {
             Pool::Sqlite(pool) => (pool.size(), pool.num_idle()),
-            Pool::Postgres(pool) => (pool.size(), pool.num_idle()),
+            Pool::Postgres(pool, _) => (pool.size(), pool.num_idle()),
         };
         let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(size);
         for (state, count) in [("in_use", size - idle), ("idle", idle)] {

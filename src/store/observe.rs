@@ -76,9 +76,10 @@ impl Store {
     pub fn observe_pools(&self) {
         self.0.measures.pool("read", &self.0.reader.0);
         if let Writer::Postgres(writer) = &self.0.writer {
-            self.0
-                .measures
-                .pool("write", &super::Pool::Postgres(writer.pool.clone()));
+            self.0.measures.pool(
+                "write",
+                &super::Pool::Postgres(writer.pool.clone(), writer.pulse.clone()),
+            );
         }
     }
 }

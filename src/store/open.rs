@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::error::carried;
 use super::measure::Measures;
 use super::postgres::PostgresWriter;
+use super::pulse::Pulse;
 use super::reader::{Pool, Reader};
 use super::secret::SecretKey;
 use super::sqlite::SqliteWriter;
@@ -26,7 +27,7 @@ use crate::model::{Error, Reason, Result, Violation};
 use crate::telemetry::Meter;
 
 /// How long a caller waits for a free connection before it is told to come back.
-const ACQUIRE_TIME_MAX: Duration = Duration::from_secs(3);
+pub(super) const ACQUIRE_TIME_MAX: Duration = Duration::from_secs(3);
 /// How long SQLite waits for another process that holds the file.
 const BUSY_TIME_MAX: Duration = Duration::from_secs(5);
 /// A pooled connection that rested longer than this is asked whether it still lives, so that a restart of PostgreSQL costs
@@ -104,10 +105,11 @@ impl Store {
             }
             Place::Postgres(options) => {
                 let read_only = options.clone().options([("default_transaction_read_only", "on")]);
-                let readers = postgres_pool(settings.connections).connect_lazy_with(read_only);
-                let pool = postgres_pool(settings.connections).connect_lazy_with(options.clone());
-                let writer = PostgresWriter::new(pool, options, measures.clone());
-                (Pool::Postgres(readers), Writer::Postgres(Box::new(writer)))
+                let pulse = Pulse::start(read_only.clone(), &tasks, stop.clone());
+                let readers = trusted_pool(settings.connections, &pulse).connect_lazy_with(read_only);
+                let pool = trusted_pool(settings.connections, &pulse).connect_lazy_with(options.clone());
+                let writer = PostgresWriter::new((pool, options), pulse.clone(), measures.clone());
+                (Pool::Postgres(readers, pulse), Writer::Postgres(Box::new(writer)))
             }
         };
         Ok(Self(Arc::new(Inner {
@@ -117,6 +119,7 @@ impl Store {
             measures,
             groups: TaskTracker::new(),
             tasks,
+            _stopped_with_it: stop.clone().drop_guard(),
             stop,
         })))
     }
@@ -130,17 +133,20 @@ impl Store {
     }
 }
 
-fn postgres_pool(connections: u32) -> PgPoolOptions {
+/// A pool that lets go of connections which broke while they rested, or stem from before the database was last away.
+fn trusted_pool(connections: u32, pulse: &Pulse) -> PgPoolOptions {
+    let pulse = pulse.clone();
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIME_MAX)
         .test_before_acquire(false)
-        .before_acquire(|conn, meta| {
+        .before_acquire(move |conn, meta| {
+            let is_too_old = pulse.is_too_old(&meta);
             Box::pin(async move {
-                if meta.idle_for > IDLE_UNCHECKED_MAX {
+                if !is_too_old && meta.idle_for > IDLE_UNCHECKED_MAX {
                     conn.execute("SELECT 1").await?;
                 }
-                Ok(true)
+                Ok(!is_too_old)
             })
         })
 }
@@ -223,7 +229,10 @@ async fn migrate(place: &Place) -> Result<()> {
                 .clone()
                 .options([("statement_timeout", "0"), ("lock_timeout", "120s")]);
             // One connection, because the lock belongs to the session that took it.
-            let pool = postgres_pool(1).connect_with(options).await.map_err(carried)?;
+            let pool = PgPoolOptions::new()
+                .max_connections(1)
+                .acquire_timeout(ACQUIRE_TIME_MAX);
+            let pool = pool.connect_with(options).await.map_err(carried)?;
             let db = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
             let result = migrate_alone(&db).await;
             pool.close().await;

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::error::{Failure, Fault};
 use super::link::{Link, PgLink};
 use super::measure::Measures;
+use super::pulse::Pulse;
 use super::tx::Tx;
 use super::work::{self, Effort};
 use crate::model::{Error, Result};
@@ -33,12 +34,15 @@ const COMMIT_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a lost COMMIT is looked for, and how often.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(8);
 const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
+/// How long one answer to that may take, connecting included, so that a server which is back is not missed.
+const SETTLE_ANSWER_MAX: Duration = Duration::from_secs(1);
 /// How long a background closure works before it is asked to finish.
 const BACKGROUND_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The pool to write through, and how to connect beside it.
 pub(super) struct PostgresWriter {
     pub(super) pool: PgPool,
+    pub(super) pulse: Pulse,
     options: PgConnectOptions,
     measures: Measures,
     /// The connections that background work may hold at once, so that there is always one for a request.
@@ -78,10 +82,11 @@ enum Outcome {
 }
 
 impl PostgresWriter {
-    pub(super) fn new(pool: PgPool, options: PgConnectOptions, measures: Measures) -> Self {
+    pub(super) fn new((pool, options): (PgPool, PgConnectOptions), pulse: Pulse, measures: Measures) -> Self {
         Self {
             background: Semaphore::new((connections(&pool) / 2).max(1)),
             pool,
+            pulse,
             options,
             measures,
         }
@@ -112,7 +117,7 @@ impl PostgresWriter {
             fault = match self.attempt(&work, effort, deadline).await {
                 Attempt::Committed(value) => return Ok(value),
                 Attempt::Refused(error) => return Err(Failure::Refused(error)),
-                Attempt::Again(fault @ (Fault::Busy | Fault::Slow | Fault::Denied)) => {
+                Attempt::Again(fault @ (Fault::Away | Fault::Busy | Fault::Slow | Fault::Denied)) => {
                     return Err(Failure::Fault(fault));
                 }
                 Attempt::Again(fault) => fault,
@@ -142,7 +147,7 @@ impl PostgresWriter {
             let mut tx = self.begin().await?;
             tx.start(effort.budget());
             let result = work::run(work, &tx).await;
-            if let Some(fault @ (Fault::Conflict | Fault::Lost)) = tx.fault() {
+            if let Some(fault @ (Fault::Conflict | Fault::Lost | Fault::Away)) = tx.fault() {
                 rollback(&mut tx).await;
                 return Err(fault);
             }
@@ -158,7 +163,8 @@ impl PostgresWriter {
                 return Attempt::Refused(error);
             }
             Ok(Err(fault)) => return Attempt::Again(fault),
-            Err(_) => return Attempt::Again(Fault::Slow),
+            Err(_) if self.pulse.is_found() => return Attempt::Again(Fault::Slow),
+            Err(_) => return Attempt::Again(Fault::Away),
         };
         let began = Instant::now();
         let committed = timeout(COMMIT_TIME_MAX, tx.link().execute_unprepared("COMMIT")).await;
@@ -182,7 +188,7 @@ impl PostgresWriter {
 
     async fn begin(&self) -> Result<Tx, Fault> {
         let fault = |error: sqlx::Error| Fault::of(&error);
-        let mut link = Link::Postgres(PgLink::new(self.pool.acquire().await.map_err(fault)?));
+        let mut link = Link::Postgres(PgLink::acquire(&self.pool, &self.pulse).await.map_err(fault)?);
         link.execute_unprepared("BEGIN").await.map_err(fault)?;
         Ok(Tx::new(link))
     }
@@ -191,12 +197,13 @@ impl PostgresWriter {
     async fn settle(&self, xid: &str) -> Outcome {
         let asked = async {
             loop {
-                match self.status(xid).await.as_deref() {
-                    Ok("committed") => return Outcome::Committed,
-                    Ok("aborted") => return Outcome::Aborted,
+                let status = timeout(SETTLE_ANSWER_MAX, self.status(xid)).await;
+                match status.as_ref().map(|status| status.as_deref()) {
+                    Ok(Ok("committed")) => return Outcome::Committed,
+                    Ok(Ok("aborted")) => return Outcome::Aborted,
                     // "in progress": the server has not noticed yet that its client is gone. An error: it is not back.
-                    Ok("in progress") | Err(_) => sleep(SETTLE_INTERVAL).await,
-                    Ok(_) => return Outcome::Unknown,
+                    Ok(Ok("in progress") | Err(_)) | Err(_) => sleep(SETTLE_INTERVAL).await,
+                    Ok(Ok(_)) => return Outcome::Unknown,
                 }
             }
         };

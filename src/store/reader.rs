@@ -7,8 +7,9 @@ use futures::future::BoxFuture;
 use sea_orm::{ConnectionTrait, DatabaseBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement};
 use sqlx::{PgPool, SqlitePool};
 
-use super::error::carried;
+use super::error::{Fault, carried};
 use super::link::{Link, PgLink};
+use super::pulse::Pulse;
 
 /// How long one read may take. Older reads would keep SQLite's log and PostgreSQL's dead rows from being cleared.
 const READ_MAX: Duration = Duration::from_secs(10);
@@ -20,23 +21,20 @@ pub struct Reader(pub(super) Pool);
 #[derive(Clone)]
 pub(super) enum Pool {
     Sqlite(SqlitePool),
-    Postgres(PgPool),
+    Postgres(PgPool, Pulse),
 }
 
 impl Reader {
+    /// A connection that was lost is replaced once: it may have broken while nobody used it.
     async fn run<T>(
         &self,
-        statement: impl for<'l> FnOnce(&'l mut Link) -> BoxFuture<'l, sqlx::Result<T>> + Send,
+        statement: &Statement,
+        read: impl for<'l> Fn(&'l mut Link, &'l Statement) -> BoxFuture<'l, sqlx::Result<T>> + Send + Sync,
     ) -> Result<T, DbErr> {
         let work = async {
-            let mut link = match &self.0 {
-                Pool::Sqlite(pool) => Link::SqlitePool(pool.acquire().await?),
-                Pool::Postgres(pool) => Link::Postgres(PgLink::new(pool.acquire().await?)),
-            };
-            let result = statement(&mut link).await;
-            if let Link::Postgres(link) = &mut link {
-                // A refused statement leaves the connection as good as before; a broken connection does not.
-                link.at_rest = matches!(result, Ok(_) | Err(sqlx::Error::Database(_)));
+            let mut result = self.run_once(statement, &read).await;
+            if result.as_ref().is_err_and(|error| Fault::of(error) == Fault::Lost) {
+                result = self.run_once(statement, &read).await;
             }
             result
         };
@@ -47,6 +45,23 @@ impl Reader {
             ))),
         }
     }
+
+    async fn run_once<T>(
+        &self,
+        statement: &Statement,
+        read: &(impl for<'l> Fn(&'l mut Link, &'l Statement) -> BoxFuture<'l, sqlx::Result<T>> + Send + Sync),
+    ) -> sqlx::Result<T> {
+        let mut link = match &self.0 {
+            Pool::Sqlite(pool) => Link::SqlitePool(pool.acquire().await?),
+            Pool::Postgres(pool, pulse) => Link::Postgres(PgLink::acquire(pool, pulse).await?),
+        };
+        let result = read(&mut link, statement).await;
+        if let Link::Postgres(link) = &mut link {
+            // A refused statement leaves the connection as good as before; a broken connection does not.
+            link.at_rest = matches!(result, Ok(_) | Err(sqlx::Error::Database(_)));
+        }
+        result
+    }
 }
 
 #[async_trait]
@@ -54,7 +69,7 @@ impl ConnectionTrait for Reader {
     fn get_database_backend(&self) -> DatabaseBackend {
         match &self.0 {
             Pool::Sqlite(_) => DatabaseBackend::Sqlite,
-            Pool::Postgres(_) => DatabaseBackend::Postgres,
+            Pool::Postgres(..) => DatabaseBackend::Postgres,
         }
     }
 
@@ -67,12 +82,12 @@ impl ConnectionTrait for Reader {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.run(move |link| Box::pin(async move { link.query_one(&statement).await }))
+        self.run(&statement, |link, statement| Box::pin(link.query_one(statement)))
             .await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.run(move |link| Box::pin(async move { link.query_all(&statement).await }))
+        self.run(&statement, |link, statement| Box::pin(link.query_all(statement)))
             .await
     }
 }

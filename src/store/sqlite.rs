@@ -244,7 +244,10 @@ impl Task {
             Ok(_) => Ok(()),
             Err(error) => {
                 self.broken = true;
-                Err(Fault::of(&error))
+                Err(match Fault::of(&error) {
+                    Fault::Conflict => Fault::Held,
+                    fault => fault,
+                })
             }
         }
     }

@@ -17,7 +17,7 @@ pub async fn turn(service: &Service, now: Timestamp) -> Turn {
         Ok(_) => Turn::Again,
         Err(fault) => {
             tracing::warn!(cause = %fault, "notifications cannot be completed, trying again after the rest");
-            Turn::Rest
+            Turn::Failed
         }
     }
 }

@@ -22,7 +22,7 @@ pub async fn turn(service: &Service, now: Timestamp) -> Turn {
         Ok(None) => Turn::Rest,
         Err(fault) => {
             tracing::warn!(cause = %fault, "no page can be claimed, trying again after the rest");
-            Turn::Rest
+            Turn::Failed
         }
     }
 }

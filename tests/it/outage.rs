@@ -6,6 +6,7 @@
 
 mod disk;
 mod load;
+mod postgres;
 
 use std::time::{Duration, Instant};
 

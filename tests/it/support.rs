@@ -1,6 +1,8 @@
 //! What the tests share.
 
+pub(crate) mod cable;
 pub(crate) mod chaos;
+pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod metrics;
 pub(crate) mod rows;

@@ -3,6 +3,8 @@
 #
 #   tests/setup/postgres.sh start         prints one line: <folder> <url>
 #   tests/setup/postgres.sh stop <folder> stops that cluster by its process id and removes the folder
+#   tests/setup/postgres.sh halt <folder> ends it as a crash would, with connections open and nothing written back
+#   tests/setup/postgres.sh restart <folder>  the same where it runs, and starts it again on the same port
 #
 # Installs Debian's package where initdb is missing. Works as root, who must not run PostgreSQL (the package's user
 # `postgres` does then), and as anybody else. The suite writes with fsync off, because it never cuts the power and waiting
@@ -120,8 +122,17 @@ stop() {
     rm -rf -- "$folder"
 }
 
+crash() {
+    local folder=$1 bin
+    bin=$(find_binaries)
+    cd "$folder"
+    as_owner "$bin/pg_ctl" -D "$folder/data" -l "$folder/data/server.log" -w -t 60 -m immediate "$2" >&2
+}
+
 case "${1:-}" in
 start) start ;;
 stop) stop "${2:?the folder that start printed}" ;;
-*) fail "usage: postgres.sh start | stop <folder>" ;;
+halt) crash "${2:?the folder that start printed}" stop ;;
+restart) crash "${2:?the folder that start printed}" restart ;;
+*) fail "usage: postgres.sh start | stop <folder> | halt <folder> | restart <folder>" ;;
 esac

@@ -12,9 +12,9 @@ use futures::future::{BoxFuture, join_all};
 use sea_orm::ConnectionTrait;
 use tokio::sync::Semaphore;
 
-use super::postgres::{Cable, Cut};
 use super::{insert_app, names, now};
 use crate::on_both;
+use crate::support::cable::{Cable, Cut};
 use crate::support::database::{Backend, TestDatabase};
 
 /// Writes of one app that may wait at most.
@@ -451,16 +451,14 @@ async fn groups_that_lock_rows_in_opposite_orders_are_run_again_and_happen_once(
 /// Loses the COMMIT of a group of three, and gives what its members were told and how often the group worked.
 async fn lose_the_commit(cut: Cut) -> Option<(Vec<Result<String>>, Vec<usize>, Vec<String>)> {
     let db = TestDatabase::new(Backend::Postgres).await?;
-    let cable = Cable::lay(&db.url, cut).await;
+    let cable = Cable::lay(&db.url).await;
     let mut settings = db.settings();
     settings.url.clone_from(&cable.url);
     let works = Works::new(Store::open(&settings).await.unwrap());
     let app = app();
     let held = works.hold(app).await;
     // Those that hold the places commit first, each alone.
-    cable
-        .armed
-        .store(u32::try_from(held.len()).unwrap() + 1, Ordering::SeqCst);
+    cable.cut_every(u32::try_from(held.len()).unwrap() + 1, cut, 1);
     let waiting = ["one", "two", "three"].map(|name| works.write(app, once(app, name, 1), name, Also::Nothing));
     works.gate.close();
     join_all(held)
@@ -468,11 +466,7 @@ async fn lose_the_commit(cut: Cut) -> Option<(Vec<Result<String>>, Vec<usize>, V
         .into_iter()
         .for_each(|answer| drop(answer.unwrap()));
     let answers = join_all(waiting).await;
-    assert_eq!(
-        cable.armed.load(Ordering::SeqCst),
-        0,
-        "the cable was not cut, so nothing was proven"
-    );
+    assert_eq!(cable.cuts_left(), 0, "the cable was not cut, so nothing was proven");
     let names = written(&db.open().await).await;
     Some((answers, works.sizes(), names))
 }

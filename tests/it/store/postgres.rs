@@ -1,17 +1,17 @@
 //! What only PostgreSQL does: transactions that stand in each other's way, and connections that break in the middle.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use campanile::model::{Reason, Result};
 use campanile::store::{SecretKey, Store, StoreSettings, Tx};
 use sea_orm::{ConnectionTrait, Statement};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Barrier, Semaphore};
 
 use super::{insert_app, names};
+use crate::support::cable::{Cable, Cut};
 use crate::support::database::{Backend, TestDatabase};
 
 async fn execute(tx: &Tx, sql: &str) -> Result<()> {
@@ -228,93 +228,17 @@ async fn a_database_that_is_away_is_told_in_time_and_nobody_hangs() {
     open(url(port)).await;
 }
 
-/// Where a cable cuts: before the server has COMMIT, or before its answer comes back.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Cut {
-    Before,
-    After,
-    /// As after, and nobody reaches the server over this cable any more.
-    ForGood,
-}
-
-/// A cable to the server that breaks once, at the COMMIT that brings its number down to 0.
-pub(super) struct Cable {
-    pub(super) url: String,
-    pub(super) armed: Arc<AtomicU32>,
-}
-
-impl Cable {
-    pub(super) async fn lay(url: &str, cut: Cut) -> Self {
-        let (base, name) = url.rsplit_once('/').unwrap();
-        let (user, server) = base.rsplit_once('@').unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (armed, broken) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
-        let (shared, server) = (Arc::clone(&armed), server.to_owned());
-        spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                if !broken.load(Ordering::SeqCst) {
-                    let server = TcpStream::connect(&server).await.unwrap();
-                    spawn(carry((client, server), cut, Arc::clone(&shared), Arc::clone(&broken)));
-                }
-            }
-        });
-        Self {
-            url: format!("{user}@127.0.0.1:{port}/{name}"),
-            armed,
-        }
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test's task ends with its runtime")]
-fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(task);
-}
-
-async fn carry(
-    (mut client, mut server): (TcpStream, TcpStream),
-    cut: Cut,
-    armed: Arc<AtomicU32>,
-    broken: Arc<AtomicBool>,
-) {
-    let (mut up, mut down) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    loop {
-        tokio::select! {
-            read = client.read(&mut up) => {
-                let Some(said) = read.ok().filter(|read| *read > 0).map(|read| &up[..read]) else { return };
-                let commits = said.windows(6).any(|word| word == b"COMMIT");
-                let left = |left: u32| left.checked_sub(1);
-                let cuts = commits && armed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) == Ok(1);
-                if cuts && cut == Cut::Before {
-                    return;
-                }
-                broken.fetch_or(cuts && cut == Cut::ForGood, Ordering::SeqCst);
-                server.write_all(said).await.unwrap();
-                if cuts {
-                    // The answer arrives and is kept back: the transaction is durable and its client does not know.
-                    drop(server.read(&mut down).await);
-                    return;
-                }
-            }
-            read = server.read(&mut down) => {
-                let Some(said) = read.ok().filter(|read| *read > 0).map(|read| &down[..read]) else { return };
-                client.write_all(said).await.unwrap();
-            }
-        }
-    }
-}
-
 async fn a_lost_commit_is_settled(cut: Cut, runs_expected: u32) {
     let Some(db) = TestDatabase::new(Backend::Postgres).await else {
         return;
     };
-    let cable = Cable::lay(&db.url, cut).await;
+    let cable = Cable::lay(&db.url).await;
     let mut settings = db.settings();
     settings.url.clone_from(&cable.url);
     let store = Store::open(&settings).await.unwrap();
     let runs = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&runs);
-    cable.armed.store(1, Ordering::SeqCst);
+    cable.cut_next(cut);
     let answer = store
         .write(move |tx| {
             let counted = Arc::clone(&counted);
@@ -324,11 +248,7 @@ async fn a_lost_commit_is_settled(cut: Cut, runs_expected: u32) {
             })
         })
         .await;
-    assert_eq!(
-        cable.armed.load(Ordering::SeqCst),
-        0,
-        "the cable was not cut, so nothing was proven"
-    );
+    assert_eq!(cable.cuts_left(), 0, "the cable was not cut, so nothing was proven");
     assert_eq!(answer.unwrap(), runs_expected);
     assert_eq!(runs.load(Ordering::SeqCst), runs_expected);
     assert_eq!(names(&db.open().await).await, ["once"]);
