@@ -1,6 +1,7 @@
 //! What the command line can do, and how it ends. The settings are the same for every command.
 
 mod admin;
+mod descriptors;
 mod secret;
 mod serve;
 

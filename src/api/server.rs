@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -37,6 +37,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_INTERVAL: Duration = Duration::from_millis(5);
 /// Rest after a failed accept, as when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often it is said at most that connections cannot be accepted.
+const ACCEPT_FAULT_INTERVAL: Duration = Duration::from_secs(10);
 /// How often it is looked at whether the service is ready.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Answers smaller than this many bytes are not worth compressing.
@@ -158,8 +160,9 @@ impl Server {
         let room = Arc::new(Semaphore::new(self.options.connections_max));
         let stack = Stack::new(edge.clone(), &self.options);
         let open = meter.gauge(Metric::Connections, &[]);
+        let mut faults = AcceptFaults::default();
         loop {
-            let Some((stream, peer, place)) = accept(&self.listener, &room).await else {
+            let Some((stream, peer, place)) = accept(&self.listener, &room, &mut faults).await else {
                 continue;
             };
             let connection = Connection {
@@ -186,7 +189,31 @@ impl Server {
 
 type Place = tokio::sync::OwnedSemaphorePermit;
 
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, Place)> {
+/// Failed accepts that nobody was told of yet.
+#[derive(Default)]
+struct AcceptFaults {
+    count: u64,
+    told: Option<Instant>,
+}
+
+impl AcceptFaults {
+    fn note(&mut self, fault: &io::Error) {
+        self.count += 1;
+        if self.told.is_none_or(|told| told.elapsed() >= ACCEPT_FAULT_INTERVAL) {
+            tracing::error!(cause = %fault, times = self.count, "connections cannot be accepted, they wait");
+            *self = Self {
+                count: 0,
+                told: Some(Instant::now()),
+            };
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+    faults: &mut AcceptFaults,
+) -> Option<(TcpStream, SocketAddr, Place)> {
     let place = Arc::clone(room).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, peer)) => {
@@ -196,8 +223,10 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStr
             }
             Some((stream, peer, place))
         }
+        // A client that went away while it waited is its own concern.
+        Err(fault) if fault.kind() == io::ErrorKind::ConnectionAborted => None,
         Err(fault) => {
-            tracing::warn!(cause = %fault, "connection cannot be accepted");
+            faults.note(&fault);
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Fault, open};
+use super::{Fault, descriptors, open};
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn serve(config: Config) -> Result<(), Fault> {
@@ -61,7 +61,9 @@ async fn bootstrap(service: &Service, config: &Config) -> Result<(), Fault> {
 }
 
 async fn bind(config: &Config) -> Result<Server, Fault> {
-    let server = Server::bind(config.server.clone()).await;
+    let mut options = config.server.clone();
+    options.connections_max = descriptors::connections_max(options.connections_max, config.database.connections_max);
+    let server = Server::bind(options).await;
     server.map_err(|fault| Fault::System(format!("{} cannot be listened on", config.server.listen), fault))
 }
 

@@ -4,6 +4,7 @@
 //!
 //! `make test` runs the short form; `CAMPANILE_TEST_SOAK=1` the long one.
 
+mod descriptors;
 mod disk;
 mod load;
 mod postgres;
