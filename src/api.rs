@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod call;
+pub mod campaign;
 pub mod category;
 pub mod channel;
 pub mod check;
@@ -15,6 +16,7 @@ pub mod method;
 pub mod notification;
 pub mod ops;
 pub mod page;
+mod progress;
 pub mod rest;
 pub mod server;
 pub mod start;

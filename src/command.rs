@@ -132,6 +132,7 @@ pub(crate) async fn open(config: &Config) -> Result<Service, Fault> {
     let mut settings = Settings::new(store_settings(config)?);
     settings.auto_create_users = config.auto_create_users;
     settings.channel_limits.clone_from(&config.channel_limits);
+    settings.campaigns = config.campaigns;
     settings.retention = config.retention;
     settings.region.clone_from(&config.tenancy.region);
     settings.dispatching = config.dispatching;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::api::edge::{self, caller, rate};
 use crate::api::server;
+use crate::domain::campaign::CampaignLimits;
 use crate::domain::dispatch::Dispatching;
 use crate::model::channel::ChannelLimits;
 use crate::store::SecretKey;
@@ -70,6 +71,8 @@ pub struct Config {
     pub workers: usize,
     /// How batches are done.
     pub dispatching: Dispatching,
+    /// What campaigns are held to.
+    pub campaigns: CampaignLimits,
     /// Whether an unknown uid becomes a user on first use.
     pub auto_create_users: bool,
     /// How many channels of each type an app may have.
@@ -272,6 +275,10 @@ impl Config {
             dispatching: Dispatching {
                 page_rows: values.parsed("page_rows"),
                 lease: seconds("lease_seconds"),
+            },
+            campaigns: CampaignLimits {
+                recipients_max: values.integer("campaign_recipients_max"),
+                misfire_grace: seconds("misfire_grace_seconds"),
             },
             auto_create_users: values.text("auto_create_users") == "true",
             channel_limits: values.parsed("channel_types").unwrap_or_default(),

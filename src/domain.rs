@@ -2,6 +2,7 @@
 //! HTTP nor where a setting comes from.
 
 pub mod app;
+pub mod campaign;
 mod card;
 pub mod category;
 pub mod channel;
@@ -32,6 +33,7 @@ use crate::model::user::Uid;
 use crate::model::{Caller, Clock, Error, Origin, Reason, Result, Timestamp};
 use crate::store::{Store, Tx};
 
+use campaign::CampaignLimits;
 use dispatch::{Dispatching, Pace};
 use measure::Measures;
 use notification::Sends;
@@ -58,6 +60,8 @@ pub struct Settings {
     pub region: String,
     /// How batches are done.
     pub dispatching: Dispatching,
+    /// What campaigns are held to.
+    pub campaigns: CampaignLimits,
     /// Where the time comes from.
     pub clock: Clock,
 }
@@ -73,6 +77,7 @@ impl Settings {
             retention: RETENTION,
             region: "us".to_owned(),
             dispatching: Dispatching::default(),
+            campaigns: CampaignLimits::default(),
             clock: Clock::default(),
         }
     }

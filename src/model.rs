@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod caller;
+pub mod campaign;
 pub mod card;
 pub mod category;
 pub mod channel;

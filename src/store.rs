@@ -18,7 +18,9 @@ use tracing::{Instrument as _, Span, trace_span};
 use crate::model::Result;
 
 pub mod app;
+pub mod audience;
 pub mod bulk;
+pub mod campaign;
 pub mod category;
 pub mod channel;
 pub mod delivery;
@@ -27,6 +29,7 @@ mod error;
 pub mod feed;
 mod group;
 pub mod idempotency;
+pub mod lane;
 mod link;
 pub mod list;
 mod measure;

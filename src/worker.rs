@@ -3,6 +3,7 @@
 
 pub mod complete;
 pub mod dispatch;
+pub mod schedule;
 pub mod sweep;
 
 use std::time::Duration;
@@ -39,6 +40,7 @@ pub fn start(service: &Service, workers: usize, tasks: &TaskTracker, stop: &Canc
             () = stop.cancelled() => {}
             () = sweep(&service) => {}
             () = complete(&service) => {}
+            () = schedule(&service) => {}
         }
         service.retire();
     });
@@ -82,6 +84,17 @@ async fn complete(service: &Service) {
             service,
             complete::turn(service, service.clock().now()).await,
             complete::INTERVAL,
+        )
+        .await;
+    }
+}
+
+async fn schedule(service: &Service) {
+    loop {
+        rest(
+            service,
+            schedule::turn(service, service.clock().now()).await,
+            schedule::INTERVAL,
         )
         .await;
     }

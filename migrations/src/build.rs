@@ -66,6 +66,10 @@ impl<'m> Build<'m> {
         ColumnDef::new(name).integer().not_null().take()
     }
 
+    pub(crate) fn int_or_null(&self, name: &'static str) -> ColumnDef {
+        ColumnDef::new(name).integer().null().take()
+    }
+
     pub(crate) fn long(&self, name: &'static str) -> ColumnDef {
         ColumnDef::new(name).big_integer().not_null().take()
     }

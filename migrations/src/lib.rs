@@ -22,6 +22,7 @@ mod m0011_feed_lists;
 mod m0012_retention;
 mod m0013_open_pages;
 mod m0014_observed;
+mod m0015_campaigns;
 
 /// Applies the migrations in order.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_retention::Migration),
             Box::new(m0013_open_pages::Migration),
             Box::new(m0014_observed::Migration),
+            Box::new(m0015_campaigns::Migration),
         ]
     }
 }

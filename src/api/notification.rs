@@ -2,6 +2,8 @@
 
 mod progress;
 
+use progress::OfNotification;
+
 use super::channel::type_number;
 use super::doors::NotificationApi;
 use super::doors::sse::Events;
@@ -61,7 +63,7 @@ impl NotificationApi for Api {
         request: v1::WatchNotificationRequest,
     ) -> Result<Events<v1::WatchNotificationResponse>> {
         let id = field::parse("notificationId", &request.notification_id)?;
-        progress::watch(&self.service, call.acting()?, id).await
+        super::progress::watch(&self.service, call.acting()?, OfNotification(id)).await
     }
 }
 
@@ -84,6 +86,7 @@ fn receiver_status(number: i32) -> Option<ReceiverStatus> {
         v1::ReceiverStatus::Sent => Some(ReceiverStatus::Sent),
         v1::ReceiverStatus::Failed => Some(ReceiverStatus::Failed),
         v1::ReceiverStatus::Skipped => Some(ReceiverStatus::Skipped),
+        v1::ReceiverStatus::Cancelled => Some(ReceiverStatus::Cancelled),
     }
 }
 
@@ -94,6 +97,7 @@ impl From<ReceiverStatus> for v1::ReceiverStatus {
             ReceiverStatus::Sent => Self::Sent,
             ReceiverStatus::Failed => Self::Failed,
             ReceiverStatus::Skipped => Self::Skipped,
+            ReceiverStatus::Cancelled => Self::Cancelled,
         }
     }
 }
@@ -141,7 +145,7 @@ impl From<Notification> for v1::Notification {
             tag: notification.tag,
             mode: notification.mode.to_string(),
             status: notification.status.number().into(),
-            campaign_id: None,
+            campaign_id: notification.campaign_id.map(|id| id.to_string()),
             channels: types(&notification.channels),
             data_type: notification.data_type.number().into(),
             total_targets: convert::count(notification.total),

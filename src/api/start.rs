@@ -77,6 +77,7 @@ pub fn doors(service: &Service) -> Result<Doors> {
         generated::template_routes(&api, dialect),
         generated::notification_routes(&api, dialect),
         generated::feed_routes(&api, dialect),
+        generated::campaign_routes(&api, dialect),
     ];
     let grpc = with_reflection_v1alpha(reflection_v1()?)?
         .with(packed!(generated::app_grpc(&api)))
@@ -85,7 +86,8 @@ pub fn doors(service: &Service) -> Result<Doors> {
         .with(packed!(generated::category_grpc(&api)))
         .with(packed!(generated::template_grpc(&api)))
         .with(packed!(generated::notification_grpc(&api)))
-        .with(packed!(generated::feed_grpc(&api)));
+        .with(packed!(generated::feed_grpc(&api)))
+        .with(packed!(generated::campaign_grpc(&api)));
     Ok(Doors {
         rest: Router::new(routes.concat()).map_err(Error::internal)?,
         grpc,

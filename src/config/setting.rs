@@ -277,6 +277,18 @@ pub static SETTINGS: &[Setting] = &[
         "How long a worker may hold a page without a sign of life before another one takes it over",
     ),
     plain(
+        "campaign_recipients_max",
+        number("recipients", 1, 100_000_000),
+        "1000000",
+        "The most recipients that a campaign may have",
+    ),
+    plain(
+        "misfire_grace_seconds",
+        number("seconds", 0, 2_592_000),
+        "3600",
+        "How much later than its time a scheduled campaign is still sent that could not be sent then; after that it waits for somebody to decide",
+    ),
+    plain(
         "deadline_max_seconds",
         number("seconds", 1, 600),
         "30",

@@ -139,7 +139,11 @@ impl Cards {
     }
 }
 
-fn shown(content: &Compiled, variables: &VariableValues) -> Result<JsonObject> {
+/// The in-app content of a version as it is shown with some values.
+///
+/// # Errors
+/// Internal, when there is none, or it cannot be rendered.
+pub(super) fn shown(content: &Compiled, variables: &VariableValues) -> Result<JsonObject> {
     let card = content
         .in_app()
         .ok_or_else(|| Error::internal("a version that was sent in-app has no in-app content"))?;

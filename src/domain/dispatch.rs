@@ -2,6 +2,8 @@
 //! hold of its page, looks at every recipient once more, writes what becomes of them and moves the page on. So whatever
 //! stops in between, each recipient is dealt with exactly once. Who works and when is not decided here.
 
+use std::cell::LazyCell;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,16 +14,21 @@ use uuid::Uuid;
 use super::card::Cards;
 use super::measure::PageEvent;
 use super::page::{self, Work};
-use super::{Service, template, user};
+use super::{Service, campaign, template, user};
 use crate::model::delivery::Counts;
 use crate::model::id::{AppId, NotificationId};
-use crate::model::notification::{RecipientOutcome, in_app, plan, values_of};
+use crate::model::notification::{
+    NotificationStatus, PlannedRecipient, RecipientOutcome, faults_of, in_app, plan, values_of,
+};
 use crate::model::retry::backoff;
+use crate::model::template::content::Compiled;
 use crate::model::user::Resolved;
+use crate::model::variable::{VariableDefinition, VariableValues};
 use crate::model::{Error, Origin, Reason, Result, Timestamp};
+use crate::store::notification::Sending;
 use crate::store::page::{self as pages, Leased, Rest};
 use crate::store::receiver::{self, Recipient};
-use crate::store::{Tx, notification};
+use crate::store::{Tx, lane as lanes, notification};
 
 pub use super::measure::Held;
 pub use crate::store::page::Leased as LeasedPage;
@@ -30,6 +37,8 @@ pub use crate::store::page::Leased as LeasedPage;
 const PAGE_ROWS: u32 = 1_000;
 /// The same on SQLite, whose one writer has to be free again soon.
 const PAGE_ROWS_SQLITE: u32 = 200;
+/// Recipients of a page of a notification that is limited, at least: the limit holds over so many.
+const PACED_ROWS_MIN: u32 = 10;
 /// Recipients of the smallest step.
 const STEP_MIN: u32 = 8;
 /// Failures after which a page of several recipients is halved.
@@ -100,6 +109,8 @@ pub enum Step {
     More,
     /// The page is done.
     Done,
+    /// The notification is held or was cancelled. The page was given back as it is.
+    Held,
     /// Somebody else holds the page, or has done it. Nothing was changed.
     Stale,
 }
@@ -121,12 +132,12 @@ impl Service {
 /// # Errors
 /// Those of the database.
 pub async fn claim(service: &Service) -> Result<Option<Leased>> {
-    let lease = service.settings.dispatching.lease;
+    let (lease, page_rows) = (service.settings.dispatching.lease, service.page_rows());
     let after = service.pace.last();
     let claim = |after: AppId| {
         service
             .store
-            .write_background(move |tx| Box::pin(async move { pages::claim_page(tx, after, lease).await }))
+            .write_background(move |tx| Box::pin(async move { claim_next(tx, after, lease, page_rows).await }))
     };
     let nil: AppId = Uuid::nil().into();
     let found = match claim(after).await? {
@@ -151,6 +162,27 @@ pub async fn origin(service: &Service, page: &Leased) -> Origin {
 #[must_use]
 pub fn hold(service: &Service, page: &Leased) -> Held {
     service.measures.hold(page.taken_over)
+}
+
+async fn claim_next(tx: &Tx, after: AppId, lease: Duration, page_rows: u32) -> Result<Option<Leased>> {
+    let Some(lane) = lanes::find_ready(tx, after).await? else {
+        return Ok(None);
+    };
+    let place = (lane.app, lane.notification);
+    if let Some(rate) = lane.rate_per_second {
+        let recipients = i64::from(rows_at(page_rows, Some(rate)));
+        if !lanes::take_turn(tx, place, recipients, rate).await? {
+            return Ok(None);
+        }
+    }
+    pages::claim_page(tx, place, lease).await
+}
+
+/// Recipients of a page of a notification that is limited: what a second allows, but not so few that pages are all there
+/// is to do.
+#[must_use]
+pub(super) fn rows_at(page_rows: u32, rate_per_second: Option<u32>) -> u32 {
+    rate_per_second.map_or(page_rows, |rate| page_rows.min(rate.max(PACED_ROWS_MIN)))
 }
 
 /// Returns when there may be pages to do.
@@ -179,7 +211,10 @@ async fn step(service: &Service, page: Leased, now: Timestamp) -> Result<Step> {
                     return Ok((Step::Stale, true, Counts::default()));
                 };
                 let to = rest.to.min(rest.from.saturating_add(i64::from(rows)).saturating_sub(1));
-                let counts = run(tx, &cards, (&page, Rest { to, ..rest }), now).await?;
+                let Some(counts) = run(tx, &cards, (&page, Rest { to, ..rest }), now).await? else {
+                    pages::release_page(tx, &page, Duration::ZERO).await?;
+                    return Ok((Step::Held, true, Counts::default()));
+                };
                 let step = if to == rest.to { Step::Done } else { Step::More };
                 Ok((step, !tx.is_out_of_time(), counts))
             })
@@ -192,6 +227,7 @@ async fn step(service: &Service, page: Leased, now: Timestamp) -> Result<Step> {
     service.measures.recipients(counts);
     match step {
         Step::More => {}
+        Step::Held => service.measures.page_event(PageEvent::GivenBack),
         Step::Done => service.measures.page_event(PageEvent::Done),
         Step::Stale => service.measures.page_event(PageEvent::Lost),
     }
@@ -219,12 +255,28 @@ async fn complete_now(service: &Service, only: Option<(AppId, NotificationId)>, 
         .write_background(move |tx| Box::pin(async move { notification::complete_notifications(tx, only, now).await }));
     let completed = complete.await?;
     service.measures.completed.increment(completed);
+    let completed = completed.saturating_add(campaign::finish(service, only, now).await?);
     if completed > 0 {
         let named = only.map(|(_, id)| tracing::field::display(id));
         tracing::info!(notification.id = named, completed, "notifications became final");
         service.wake.progress();
     }
     Ok(completed)
+}
+
+/// Makes lanes what their notifications are, where whoever changed those did not come to it, and says how many.
+///
+/// # Errors
+/// Those of the database.
+pub async fn mend_lanes(service: &Service, now: Timestamp) -> Result<u64> {
+    let mended = service
+        .store
+        .write_background(move |tx| Box::pin(async move { lanes::mend_lanes(tx, now).await }))
+        .await?;
+    if mended > 0 {
+        service.wake.pages();
+    }
+    Ok(mended)
 }
 
 /// Gives a page back, for anybody to go on with at once.
@@ -303,19 +355,31 @@ async fn give_up(tx: &Tx, page: &Leased, seq: i64) -> Result<()> {
     pages::record_progress(tx, page.app, page.key, seq.saturating_add(1), counts).await
 }
 
-/// Deals with some recipients of a page that the caller holds.
-async fn run(tx: &Tx, cards: &Cards, (page, rest): (&Leased, Rest), now: Timestamp) -> Result<Counts> {
+/// Deals with some recipients of a page that the caller holds, unless nothing of its notification is to be done now; gives
+/// what they came to.
+async fn run(tx: &Tx, cards: &Cards, (page, rest): (&Leased, Rest), now: Timestamp) -> Result<Option<Counts>> {
     let place = (page.app, page.key.notification);
     let sending = notification::get_sending_shared(tx, place.0, place.1).await?;
-    let (version, ways) = template::load_for_page(tx, page.app, cards, &sending.copied).await?;
+    if sending.status != NotificationStatus::Dispatching {
+        return Ok(None);
+    }
+    let (version, ways) = template::load_for_page(tx, page.app, cards, sending.copied.version_ref()).await?;
     let schema = &version.source.variable_schema;
     let mut recipients = receiver::list_recipients(tx, place, rest.from, rest.to).await?;
     look_again(tx, place, &mut recipients).await?;
+    let faulty = match sending.by_campaign {
+        true => refuse_faulty(tx, place, &recipients, (&sending, schema, &version.compiled)).await?,
+        false => BTreeSet::new(),
+    };
     let recipients = recipients.into_iter().map(|recipient| {
         let values = values_of(&recipient.own, &sending.defaults, schema, &version.compiled);
         (recipient.uid, recipient.user, values)
     });
-    let recipients = plan(recipients.collect(), &ways, rest.from, now);
+    let mut recipients = plan(recipients.collect(), &ways, rest.from, now);
+    let faulty = recipients
+        .iter_mut()
+        .filter(|recipient| faulty.contains(&recipient.seq));
+    faulty.for_each(PlannedRecipient::refuse);
     let work = Work {
         notification: page.key.notification,
         copied: &sending.copied,
@@ -329,7 +393,31 @@ async fn run(tx: &Tx, cards: &Cards, (page, rest): (&Leased, Rest), now: Timesta
         let next = last.seq.saturating_add(1);
         pages::record_progress(tx, page.app, page.key, next, counts).await?;
     }
-    Ok(counts)
+    Ok(Some(counts))
+}
+
+/// Finds out which recipients of a campaign cannot be served because of their variables, and writes that down. Nobody looked
+/// at them before.
+async fn refuse_faulty(
+    tx: &Tx,
+    place: (AppId, NotificationId),
+    recipients: &[Recipient],
+    (sending, schema, content): (&Sending, &[VariableDefinition], &Compiled),
+) -> Result<BTreeSet<i64>> {
+    let is_faulty = |own: &VariableValues| !faults_of(own, &sending.defaults, schema, content).is_empty();
+    // Most have no values of their own, and all of those are served alike.
+    let common = LazyCell::new(|| is_faulty(&VariableValues::new()));
+    let active = recipients.iter().filter(|one| matches!(one.user, Resolved::Active(_)));
+    let faulty = active.filter(|one| {
+        if one.own.is_empty() {
+            *common
+        } else {
+            is_faulty(&one.own)
+        }
+    });
+    let faulty: Vec<i64> = faulty.map(|one| one.seq).collect();
+    receiver::record_outcome(tx, place, &faulty, RecipientOutcome::InvalidVariables).await?;
+    Ok(faulty.into_iter().collect())
 }
 
 /// Finds out which of the recipients that were to be served were deactivated or deleted since, and writes that down. Until

@@ -7,7 +7,6 @@ use tokio::sync::Mutex;
 
 use super::Service;
 use crate::model::delivery::Counts;
-use crate::model::id::NotificationId;
 use crate::model::notification::SendMode;
 use crate::model::{Result, Timestamp};
 use crate::store::observe::{size_bytes, waiting_work};
@@ -96,7 +95,7 @@ impl Measures {
             measures.page(event).increment(0);
         }
         measures.recipients(Counts::default());
-        for mode in ["realtime", "batch"] {
+        for mode in ["realtime", "batch", "campaign"] {
             measures.accepted(mode).increment(0);
         }
         measures
@@ -119,6 +118,7 @@ impl Measures {
                 self.recipients(counts);
             }
             SendMode::Batch => self.accepted("batch").increment(1),
+            SendMode::Campaign => self.accepted("campaign").increment(1),
             // This build sends in no other mode.
             SendMode::Unknown(_) => {}
         }
@@ -202,8 +202,7 @@ async fn look_at_database(service: &Service, now: Timestamp) -> Result<()> {
     let gauge = |metric| measures.meter.gauge(metric, &[]);
     let work = waiting_work(service.store.read()).await?;
     gauge(Metric::PagesOpen).set(f64::from(work.open_pages));
-    let page_made = work.oldest_page.and_then(NotificationId::made_at);
-    gauge(Metric::OldestPage).set(age(page_made, now));
+    gauge(Metric::OldestPage).set(age(work.oldest_page, now));
     gauge(Metric::OldestNotification).set(age(work.oldest_notification, now));
     let is_old = |looked: &Option<Instant>| looked.is_none_or(|at| at.elapsed() >= SIZE_AGE_MAX);
     let due = measures.size.lock().is_ok_and(|looked| is_old(&looked));

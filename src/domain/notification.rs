@@ -19,6 +19,7 @@ use crate::model::slug::Reference;
 use crate::model::template::Sendable;
 use crate::model::user::Resolved;
 use crate::model::{Error, Origin, Result, Timestamp};
+use crate::store::lane::{self as lanes, Priority};
 use crate::store::page::Rest;
 use crate::store::{Tx, notification as store, page as pages, receiver as receivers};
 
@@ -39,7 +40,7 @@ pub async fn send(service: &Service, acting: &Acting, request: SendRequest) -> R
     let asked = Arc::new(Asked::new(send, acting));
     let sent = match asked.send.mode {
         SendMode::Batch => send_batch(service, acting, Arc::clone(&asked)).await?,
-        SendMode::Realtime | SendMode::Unknown(_) => {
+        SendMode::Realtime | SendMode::Campaign | SendMode::Unknown(_) => {
             let sent = service.sends.write(app, acting.once.clone(), Arc::clone(&asked));
             service.noted(sent.await?)
         }
@@ -138,6 +139,7 @@ async fn accept(
         to: i64::from(notification.total),
     };
     pages::insert_open(tx, app, notification.id, all, page_rows).await?;
+    lanes::insert_lane(tx, (app, notification.id), Priority::Direct, None, now).await?;
     Ok(sent(notification))
 }
 
@@ -184,5 +186,6 @@ fn notification(
         channels: template.channels.iter().map(|way| way.content.channel_type).collect(),
         completed_at: None,
         created_at: now,
+        campaign_id: None,
     })
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::delivery::{Counts, Reached};
+use crate::model::delivery::Counts;
 use crate::model::feed::{ItemState, StoredItem, expires_at};
 use crate::model::id::{AppId, DeliveryId, NotificationId, UserId};
 use crate::model::notification::{Copied, PlannedRecipient};
@@ -116,7 +116,7 @@ fn items(work: &Work<'_>, new: &BTreeSet<DeliveryId>) -> Vec<StoredItem> {
 pub(crate) fn count(recipients: &[PlannedRecipient]) -> Counts {
     let mut counts = Counts::default();
     for recipient in recipients {
-        counts.add(Reached::of(recipient.lines.iter().map(|line| &line.delivery.verdict)));
+        counts.add(recipient.reached());
     }
     counts
 }

@@ -5,8 +5,8 @@ mod channel;
 mod sendable;
 
 pub use channel::{remove_channel, set_channel};
-pub(crate) use sendable::load_for_page;
 pub use sendable::{Named, Ready, load_for_sends, record_uses};
+pub(crate) use sendable::{load_approved, load_for_page};
 
 use super::{Acting, Service, Written, user};
 use crate::model::channel::{ChannelType, JsonObject};
@@ -21,10 +21,13 @@ use crate::model::template::{
 };
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Timestamp, Violation, card};
-use crate::store::{Tx, category as categories, channel as channels, template as store};
+use crate::store::{Tx, campaign as campaigns, category as categories, channel as channels, template as store};
 
 /// Versions that are shown of a template at most, the newest.
 const VERSIONS_MAX: u64 = 100;
+
+/// Campaigns that are named to whoever wants to take their template back.
+const CAMPAIGNS_NAMED_MAX: u64 = 10;
 
 /// Creates a template with its version 1.
 ///
@@ -306,6 +309,9 @@ async fn patched(tx: &Tx, app: AppId, template: &Template, patch: TemplatePatch,
         return Err(Error::invalid(vec![Violation::new("templateId", rule).received(slug)]));
     }
     let status = template.status.move_to(patch.status.unwrap_or(template.status))?;
+    if (template.status, status) == (TemplateStatus::Approved, TemplateStatus::Draft) {
+        check_unused(tx, app, template).await?;
+    }
     let mut changed = template.clone().under(status, now);
     changed.name = patch.name.unwrap_or(changed.name);
     changed.label = patch.label.unwrap_or(changed.label);
@@ -330,6 +336,23 @@ async fn patched(tx: &Tx, app: AppId, template: &Template, patch: TemplatePatch,
     }
     changed.current = template.current.edited(content, changed.status, now);
     Ok(changed)
+}
+
+/// Lets a template be taken back that no campaign is about to send or sending.
+async fn check_unused(tx: &Tx, app: AppId, template: &Template) -> Result<()> {
+    let some = campaigns::list_active_of_template(tx, app, template.id, CAMPAIGNS_NAMED_MAX).await?;
+    if some.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = some.iter().map(ToString::to_string).collect();
+    let names = names.join(", ");
+    let message = format!(
+        "template {} is being sent, or about to be, by {names}: cancel or unschedule first",
+        template.id
+    );
+    Err(Error::new(Reason::InvalidState, message)
+        .with("state", format!("approved, in use by {names}"))
+        .with("allowed", "a template that no scheduled or sending campaign uses"))
 }
 
 /// Checks the sequence that a template will have: also when only one of channels and config was sent.

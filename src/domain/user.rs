@@ -249,6 +249,18 @@ pub(crate) async fn look_up_shared(tx: &Tx, app: AppId, uids: BTreeSet<Uid>) -> 
         .collect())
 }
 
+/// The same outside of a transaction: what is known of them may change at any time.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn look_up(service: &Service, app: AppId, uids: BTreeSet<Uid>) -> Result<BTreeMap<Uid, Resolved>> {
+    let found = store::find_candidates_now(service.store.read(), app, &uids.iter().collect()).await?;
+    Ok(found
+        .into_iter()
+        .map(|(uid, candidate)| (uid, candidate.resolved()))
+        .collect())
+}
+
 async fn set_deactivated(
     service: &Service,
     acting: &Acting,

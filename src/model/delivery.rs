@@ -27,6 +27,8 @@ impl DeliveryReason {
     pub const CHANNEL_MISSING: Self = Self(Cow::Borrowed("channel_missing"));
     /// Nothing in this installation can send on the type.
     pub const PROVIDER_NOT_CONFIGURED: Self = Self(Cow::Borrowed("provider_not_configured"));
+    /// The variables are missing, of the wrong type, or break the content.
+    pub const INVALID_VARIABLES: Self = Self(Cow::Borrowed("invalid_variables"));
     /// It could not be written down, however often it was tried.
     pub const INTERNAL_ERROR: Self = Self(Cow::Borrowed("internal_error"));
 

@@ -94,6 +94,8 @@ ids! {
     TemplateVersionId = "tver",
     /// One send, from the API or from a campaign.
     NotificationId = "ntf",
+    /// One template sent to one audience.
+    CampaignId = "camp",
     /// One line of the ledger: notification, step, user, channel and address.
     DeliveryId = "dlv",
     /// An in-app delivery as its user sees it.

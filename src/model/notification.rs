@@ -40,6 +40,8 @@ pub enum SendMode {
     Realtime,
     /// Accepted before the answer, done after it.
     Batch,
+    /// By a campaign, done after it was started.
+    Campaign,
     /// One that a later build knows.
     Unknown(i16),
 }
@@ -47,6 +49,7 @@ pub enum SendMode {
 words!(SendMode {
     Realtime = 1 "realtime",
     Batch = 2 "batch",
+    Campaign = 3 "campaign",
 });
 
 impl SendMode {
@@ -276,6 +279,25 @@ pub fn check_receivers(send: &NewSend, template: &Sendable, content: &Compiled) 
     violations.into_result(Reason::InvalidVariables)
 }
 
+/// What is wrong with the variables of one recipient of a campaign, whose own values stand under `variables` and the
+/// campaign's under `campaign.variables`.
+#[must_use]
+pub fn faults_of(
+    own: &VariableValues,
+    defaults: &VariableValues,
+    schema: &[VariableDefinition],
+    content: &Compiled,
+) -> Vec<Violation> {
+    let path = "variables";
+    let mut faults = fault::of(Layers { path, own, defaults }, schema, content);
+    for fault in &mut faults {
+        if let Some(key) = fault.field.strip_prefix("defaults.") {
+            fault.field = format!("campaign.variables.{key}");
+        }
+    }
+    faults
+}
+
 /// What one receiver's content is rendered with. What the in-app card does not show is no part of it.
 #[must_use]
 pub fn values_of(
@@ -300,6 +322,8 @@ pub enum RecipientOutcome {
     UserDeactivated,
     /// What was planned could not be written down, however often it was tried.
     Failed,
+    /// The variables are missing, of the wrong type, or break the content.
+    InvalidVariables,
     /// One that a later build knows.
     Unknown(i16),
 }
@@ -309,6 +333,7 @@ words!(RecipientOutcome {
     UnknownUser = 2 "unknown_user",
     UserDeactivated = 3 "user_deactivated",
     Failed = 4 "failed",
+    InvalidVariables = 5 "invalid_variables",
 });
 
 impl RecipientOutcome {
@@ -332,6 +357,7 @@ impl RecipientOutcome {
             Self::UnknownUser => Verdict::suppressed(DeliveryReason::UNKNOWN_USER),
             Self::UserDeactivated => Verdict::suppressed(DeliveryReason::USER_DEACTIVATED),
             Self::Failed => Verdict::failed(DeliveryReason::INTERNAL_ERROR),
+            Self::InvalidVariables => Verdict::failed(DeliveryReason::INVALID_VARIABLES),
         };
         let delivery = |channel_type: &ChannelType| Delivery {
             channel_type: *channel_type,
@@ -352,6 +378,8 @@ pub struct PlannedRecipient {
     pub uid: Uid,
     /// Who they are.
     pub user: user::Resolved,
+    /// Whether they are served at all.
+    pub outcome: RecipientOutcome,
     /// What their content is rendered with.
     pub values: VariableValues,
     /// Their lines of the ledger; none when they are not served.
@@ -383,18 +411,17 @@ pub fn plan(
     recipients
         .into_iter()
         .zip(first_seq..)
-        .map(|((uid, user, values), seq)| PlannedRecipient {
-            seq,
-            uid,
-            user,
-            values,
-            lines: match RecipientOutcome::of(user) {
-                RecipientOutcome::Planned => lines(),
-                RecipientOutcome::UnknownUser
-                | RecipientOutcome::UserDeactivated
-                | RecipientOutcome::Failed
-                | RecipientOutcome::Unknown(_) => Vec::new(),
-            },
+        .map(|((uid, user, values), seq)| {
+            let outcome = RecipientOutcome::of(user);
+            let served = outcome == RecipientOutcome::Planned;
+            PlannedRecipient {
+                seq,
+                uid,
+                user,
+                outcome,
+                values,
+                lines: if served { lines() } else { Vec::new() },
+            }
         })
         .collect()
 }
@@ -421,9 +448,26 @@ impl PlannedRecipient {
         Receiver {
             uid: self.uid.clone(),
             position: u32::try_from(self.seq).unwrap_or(u32::MAX),
-            deliveries: RecipientOutcome::of(self.user)
-                .unserved(channels)
-                .unwrap_or_else(planned),
+            cancelled: false,
+            deliveries: self.outcome.unserved(channels).unwrap_or_else(planned),
+        }
+    }
+
+    /// The recipient as one who is not served after all, because their variables are at fault.
+    pub fn refuse(&mut self) {
+        self.outcome = RecipientOutcome::InvalidVariables;
+        self.lines.clear();
+    }
+
+    /// What becomes of the recipient as a whole.
+    #[must_use]
+    pub fn reached(&self) -> Reached {
+        match self.outcome {
+            RecipientOutcome::InvalidVariables | RecipientOutcome::Failed => Reached::Failed,
+            RecipientOutcome::Planned
+            | RecipientOutcome::UnknownUser
+            | RecipientOutcome::UserDeactivated
+            | RecipientOutcome::Unknown(_) => Reached::of(self.lines.iter().map(|line| &line.delivery.verdict)),
         }
     }
 }
@@ -449,6 +493,14 @@ pub struct Copied {
     pub alternative_text: Option<String>,
     /// The tags.
     pub tags: Vec<String>,
+}
+
+impl Copied {
+    /// The version with its template and number.
+    #[must_use]
+    pub const fn version_ref(&self) -> (TemplateId, TemplateVersionId, u32) {
+        (self.template_id, self.version_id, self.version)
+    }
 }
 
 impl From<&Sendable> for Copied {

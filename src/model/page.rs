@@ -110,6 +110,17 @@ pub struct PageRequest<S> {
     pub totals: bool,
 }
 
+impl<S> PageRequest<S> {
+    /// The same for a list whose rows are told apart by their sort field, and have this id in common.
+    #[must_use]
+    pub fn beside(mut self, id: Uuid) -> Self {
+        if let Start::Cursor(_, position) = &mut self.start {
+            position.id = id;
+        }
+        self
+    }
+}
+
 /// How many rows there are in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Total {

@@ -2,6 +2,7 @@
 
 pub mod api_key;
 pub mod app;
+pub mod campaign;
 pub mod category;
 pub mod channel;
 pub mod delivery;
@@ -10,6 +11,7 @@ pub mod feed_head_category;
 pub mod feed_item;
 pub mod feed_item_engagement;
 pub mod idempotency_key;
+pub mod lane;
 pub mod notification;
 pub mod notification_recipient;
 pub mod page;

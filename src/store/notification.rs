@@ -1,6 +1,7 @@
 //! Notifications in the database. What they come to is decided before it is written here, except that the counts of pages
 //! decide the final status.
 
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, Select, Statement,
 };
@@ -65,6 +66,7 @@ fn row_of(
         completed_at: notification.completed_at,
         request_id: origin.request_id.as_deref().map(str::to_owned),
         trace_parent: origin.trace_parent.as_deref().map(str::to_owned),
+        campaign_id: notification.campaign_id,
     })
 }
 
@@ -95,6 +97,7 @@ pub async fn get_notification(db: &impl ConnectionTrait, app: AppId, id: Notific
         receivers,
         completed_at: row.completed_at,
         created_at: row.created_at,
+        campaign_id: row.campaign_id,
     })
 }
 
@@ -146,6 +149,10 @@ pub struct Sending {
     pub copied: Copied,
     /// The values of every recipient that has none of its own.
     pub defaults: VariableValues,
+    /// Whether anything of it may be done now.
+    pub status: NotificationStatus,
+    /// Whether it was sent by a campaign, whose recipients answer for their own variables.
+    pub by_campaign: bool,
 }
 
 /// A notification for a page of it. Until the transaction ends nobody can change its row.
@@ -157,7 +164,32 @@ pub async fn get_sending_shared(db: &impl ConnectionTrait, app: AppId, id: Notif
     Ok(Sending {
         copied: copied_of(&row)?,
         defaults: row.defaults.read()?,
+        status: NotificationStatus::of_number(row.status),
+        by_campaign: row.campaign_id.is_some(),
     })
+}
+
+/// Moves a notification from one of these statuses to another, once nobody does a page of it any more, and tells whether
+/// it did. From then on no page of it goes on, unless that is what the status says.
+///
+/// # Errors
+/// Those of the database.
+pub async fn move_notification(
+    db: &impl ConnectionTrait,
+    (app, id): (AppId, NotificationId),
+    from: &[NotificationStatus],
+    to: NotificationStatus,
+    completed_at: Option<Timestamp>,
+) -> Result<bool> {
+    let moved = notification::Entity::update_many()
+        .col_expr(notification::Column::Status, Expr::value(to.number()))
+        .col_expr(notification::Column::CompletedAt, Expr::value(completed_at))
+        .filter(notification::Column::AppId.eq(app))
+        .filter(notification::Column::Id.eq(id))
+        .filter(notification::Column::Status.is_in(from.iter().map(|status| status.number())))
+        .exec(db)
+        .await?;
+    Ok(moved.rows_affected == 1)
 }
 
 fn at(app: AppId, id: NotificationId) -> Select<notification::Entity> {
@@ -225,7 +257,7 @@ pub async fn complete_notifications(
     Ok(db.execute_raw(statement).await?.rows_affected())
 }
 
-async fn get_counts(db: &impl ConnectionTrait, app: AppId, id: NotificationId) -> Result<Counts> {
+pub(super) async fn get_counts(db: &impl ConnectionTrait, app: AppId, id: NotificationId) -> Result<Counts> {
     #[derive(FromQueryResult)]
     struct Sums {
         sent: Option<i64>,

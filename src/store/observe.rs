@@ -3,9 +3,8 @@
 
 use sea_orm::{ConnectionTrait, DatabaseBackend, Statement};
 
-use super::page::clock;
+use super::page::{clock, open_pages};
 use super::{Store, Writer};
-use crate::model::id::NotificationId;
 use crate::model::{Error, Result, Timestamp};
 
 /// Open pages that are counted at most.
@@ -14,10 +13,10 @@ pub const PAGES_MAX: u32 = 10_000;
 /// The work that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitingWork {
-    /// Pages that are not done, up to [`PAGES_MAX`].
+    /// Pages that are not done, up to [`PAGES_MAX`]; those of cancelled notifications are not counted.
     pub open_pages: u32,
-    /// The oldest notification with a page that no worker holds. Its id tells when it was made.
-    pub oldest_page: Option<NotificationId>,
+    /// Since when the oldest notification waits that has a page which no worker holds.
+    pub oldest_page: Option<Timestamp>,
     /// When the oldest notification that is not final was made.
     pub oldest_notification: Option<Timestamp>,
 }
@@ -26,14 +25,19 @@ pub struct WaitingWork {
 #[must_use]
 pub fn waiting_statements(backend: DatabaseBackend) -> [Statement; 3] {
     let clock = clock(backend);
+    let open = open_pages(backend);
+    let of_lane = "p.app_id = l.app_id AND p.notification_id = l.notification_id";
     [
-        format!("SELECT COUNT(*) AS n FROM (SELECT 1 FROM pages WHERE state <> 3 LIMIT {PAGES_MAX}) AS counted"),
-        // Notifications are numbered by time, so the index has the oldest first. What stands before it in the index is
-        // held by workers or waits for its next try, and is looked at to the same bound.
         format!(
-            "SELECT notification_id FROM (SELECT notification_id, lease_until FROM pages WHERE state <> 3 \
-             ORDER BY notification_id LIMIT {PAGES_MAX}) AS oldest \
-             WHERE lease_until IS NULL OR lease_until <= {clock} ORDER BY notification_id LIMIT 1"
+            "SELECT COUNT(*) AS n FROM (SELECT 1 FROM lanes l JOIN pages p ON {of_lane} WHERE p.state <> 3 \
+             LIMIT {PAGES_MAX}) AS counted"
+        ),
+        // There are as many lanes as there are notifications under way. Those that are held, or not due by their own rate,
+        // do not wait for a worker.
+        format!(
+            "SELECT l.state_since FROM lanes l WHERE l.state = 1 AND l.next_due <= {clock} AND EXISTS \
+             (SELECT 1 FROM {open} WHERE {of_lane} AND p.state <> 3 AND (p.lease_until IS NULL OR p.lease_until <= {clock})) \
+             ORDER BY l.state_since LIMIT 1"
         ),
         "SELECT created_at FROM notifications WHERE status = 1 ORDER BY created_at LIMIT 1".to_owned(),
     ]
@@ -52,7 +56,7 @@ pub async fn waiting_work(db: &impl ConnectionTrait) -> Result<WaitingWork> {
     let notification = db.query_one_raw(notification).await?;
     Ok(WaitingWork {
         open_pages: u32::try_from(open.unwrap_or_default()).map_err(Error::internal)?,
-        oldest_page: page.map(|row| row.try_get("", "notification_id")).transpose()?,
+        oldest_page: page.map(|row| row.try_get("", "state_since")).transpose()?,
         oldest_notification: notification.map(|row| row.try_get("", "created_at")).transpose()?,
     })
 }

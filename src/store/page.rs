@@ -83,6 +83,14 @@ pub(super) const fn clock(backend: DatabaseBackend) -> &'static str {
     }
 }
 
+/// Pages for a statement that asks for open ones. SQLite prefers the table itself, which holds all that are done as well.
+pub(super) const fn open_pages(backend: DatabaseBackend) -> &'static str {
+    match backend {
+        DatabaseBackend::Sqlite => "pages p INDEXED BY pages_open",
+        _ => "pages p",
+    }
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
 }
@@ -165,11 +173,15 @@ fn number(first: i64) -> Result<i32> {
     i32::try_from(first).map_err(Error::internal)
 }
 
-/// Leases the first free page of an app behind `after`, in the order of apps, notifications and pages.
+/// Leases the first free page of a notification, in the order of its pages.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn claim_page(db: &impl ConnectionTrait, after: AppId, lease: Duration) -> Result<Option<Leased>> {
+pub async fn claim_page(
+    db: &impl ConnectionTrait,
+    (app, notification): (AppId, NotificationId),
+    lease: Duration,
+) -> Result<Option<Leased>> {
     let backend = db.get_database_backend();
     // The lock clause only spares claims that come at once from waiting for each other; what makes a claim right is that
     // the outer condition says all of it once more, which PostgreSQL looks at again after waiting.
@@ -179,14 +191,15 @@ pub async fn claim_page(db: &impl ConnectionTrait, after: AppId, lease: Duration
     };
     let clock = clock(backend);
     let free = format!("state <> 3 AND (lease_until IS NULL OR lease_until <= {clock})");
+    let open = open_pages(backend);
     let sql = format!(
         "UPDATE pages SET lease_until = {clock} + $1, fence = fence + 1, attempts = attempts + 1, \
          tenure = CASE WHEN tenure IS NULL THEN 1 ELSE {TAKEN_OVER} END \
-         WHERE (app_id, notification_id, number) = (SELECT app_id, notification_id, number FROM pages \
-         WHERE {free} AND app_id > $2 ORDER BY app_id, notification_id, number LIMIT 1 {skip}) AND {free} \
+         WHERE app_id = $2 AND notification_id = $3 AND number = (SELECT number FROM {open} \
+         WHERE {free} AND app_id = $2 AND notification_id = $3 ORDER BY number LIMIT 1 {skip}) AND {free} \
          RETURNING app_id, notification_id, number, fence, attempts, tenure"
     );
-    let values = [millis(lease).into(), after.into()];
+    let values = [millis(lease).into(), app.into(), notification.into()];
     let statement = Statement::from_sql_and_values(backend, sql, values);
     let row = db.query_one_raw(statement).await?;
     row.as_ref().map(leased_of).transpose()

@@ -11,14 +11,14 @@ use sea_orm::{
 
 use super::bulk;
 use super::delivery::list_deliveries;
-use super::entity::{delivery, notification_recipient as recipient, page};
+use super::entity::{delivery, notification, notification_recipient as recipient, page};
 use super::list::{SortBy, list};
 use super::value::Json;
 use crate::model::channel::ChannelType;
 use crate::model::delivery::{Delivery, DeliveryStatus};
 use crate::model::id::{AppId, NotificationId, UserId};
 use crate::model::notification::{
-    PlannedRecipient, RECEIVERS_SHOWN_MAX, Receiver, ReceiverSort, ReceiverStatus, RecipientOutcome,
+    NotificationStatus, PlannedRecipient, RECEIVERS_SHOWN_MAX, Receiver, ReceiverSort, ReceiverStatus, RecipientOutcome,
 };
 use crate::model::page::{Page, PageRequest, SortValue};
 use crate::model::user::{Resolved, Uid};
@@ -70,7 +70,7 @@ fn row_of(
             Resolved::Unknown => None,
         },
         variables: Json::of(own.get(&recipient.uid).unwrap_or(&VariableValues::new()))?,
-        outcome: RecipientOutcome::of(recipient.user).number(),
+        outcome: recipient.outcome.number(),
     })
 }
 
@@ -106,7 +106,13 @@ pub async fn list_recipients(
         let user = match (RecipientOutcome::of_number(row.outcome), row.user_id) {
             (RecipientOutcome::Planned, Some(user)) => Resolved::Active(user),
             (RecipientOutcome::UserDeactivated, Some(user)) => Resolved::Deactivated(user),
-            (RecipientOutcome::UnknownUser | RecipientOutcome::Failed | RecipientOutcome::Unknown(_), _)
+            (
+                RecipientOutcome::UnknownUser
+                | RecipientOutcome::Failed
+                | RecipientOutcome::InvalidVariables
+                | RecipientOutcome::Unknown(_),
+                _,
+            )
             | (_, None) => Resolved::Unknown,
         };
         Ok(Recipient {
@@ -204,7 +210,7 @@ pub(super) async fn list_all_receivers(
     receivers(db, (app, notification), channels, &rows).await
 }
 
-fn of(app: AppId, notification: NotificationId) -> Select<recipient::Entity> {
+pub(super) fn of(app: AppId, notification: NotificationId) -> Select<recipient::Entity> {
     recipient::Entity::find()
         .filter(recipient::Column::AppId.eq(app))
         .filter(recipient::Column::NotificationId.eq(notification))
@@ -213,27 +219,29 @@ fn of(app: AppId, notification: NotificationId) -> Select<recipient::Entity> {
 /// The recipients that are of a status, by the same facts that [`receivers`] goes by.
 fn being(status: ReceiverStatus) -> Condition {
     let planned = recipient::Column::Outcome.eq(RecipientOutcome::Planned.number());
-    let unserved = recipient::Column::Outcome.eq(RecipientOutcome::Failed.number());
+    let failed = [RecipientOutcome::Failed, RecipientOutcome::InvalidVariables].map(RecipientOutcome::number);
+    let unserved = recipient::Column::Outcome.is_in(failed);
     let (any_accepted, any_failed) = (line(DeliveryStatus::Accepted), line(DeliveryStatus::Failed));
     match status {
-        ReceiverStatus::Pending => Condition::all().add(waiting()),
+        ReceiverStatus::Pending => Condition::all().add(waiting(None)).add(cancelled().not()),
+        ReceiverStatus::Cancelled => Condition::all().add(waiting(None)).add(cancelled()),
         ReceiverStatus::Sent => Condition::all().add(any_accepted),
         ReceiverStatus::Failed => Condition::any()
-            .add(unserved.and(waiting().not()))
+            .add(unserved.and(waiting(None).not()))
             .add(any_failed.and(any_accepted.not())),
         ReceiverStatus::Skipped => {
             let none = planned.and(any_accepted.not()).and(any_failed.not());
             let skipped =
                 [RecipientOutcome::UnknownUser, RecipientOutcome::UserDeactivated].map(RecipientOutcome::number);
             Condition::all()
-                .add(waiting().not())
+                .add(waiting(None).not())
                 .add(none.or(recipient::Column::Outcome.is_in(skipped)))
         }
     }
 }
 
 /// That a recipient has a line of the ledger with a status.
-fn line(status: DeliveryStatus) -> Expr {
+pub(super) fn line(status: DeliveryStatus) -> Expr {
     let column = |column: delivery::Column| Expr::col((delivery::Entity, column));
     let of = |column: recipient::Column| (recipient::Entity, column);
     let lines = Query::select()
@@ -248,8 +256,8 @@ fn line(status: DeliveryStatus) -> Expr {
     Expr::exists(lines)
 }
 
-/// That a recipient's page has not come to them.
-fn waiting() -> Expr {
+/// That a recipient's page, of which something more may be said, has not come to them.
+pub(super) fn waiting(more: Option<Expr>) -> Expr {
     let column = |column: page::Column| Expr::col((page::Entity, column));
     let of = |column: recipient::Column| (recipient::Entity, column);
     let seq = || Expr::col(of(recipient::Column::Seq));
@@ -261,8 +269,23 @@ fn waiting() -> Expr {
         .and_where(column(page::Column::State).ne(super::page::DONE))
         .and_where(column(page::Column::NextSeq).lte(seq()))
         .and_where(column(page::Column::ToSeq).gte(seq()))
+        .and_where_option(more)
         .to_owned();
     Expr::exists(pages)
+}
+
+/// That the notification was ended before its time.
+fn cancelled() -> Expr {
+    let column = |column: notification::Column| Expr::col((notification::Entity, column));
+    let of = |column: recipient::Column| (recipient::Entity, column);
+    let ended = Query::select()
+        .expr(Expr::value(1))
+        .from(notification::Entity)
+        .and_where(column(notification::Column::AppId).equals(of(recipient::Column::AppId)))
+        .and_where(column(notification::Column::Id).equals(of(recipient::Column::NotificationId)))
+        .and_where(column(notification::Column::Status).eq(NotificationStatus::Cancelled.number()))
+        .to_owned();
+    Expr::exists(ended)
 }
 
 async fn receivers(
@@ -271,6 +294,7 @@ async fn receivers(
     channels: &[ChannelType],
     rows: &[recipient::Model],
 ) -> Result<Vec<Receiver>> {
+    let cancelled = is_cancelled(db, app, notification).await?;
     // What waits first: whoever is served in between is shown without deliveries, never with those of a skipped one.
     let waiting = list_waiting(db, app, notification).await?;
     let users = rows.iter().filter_map(|row| row.user_id);
@@ -286,6 +310,7 @@ async fn receivers(
             uid: Uid::stored(row.uid.clone()),
             position: u32::try_from(row.seq).map_err(Error::internal)?,
             deliveries: unserved.unwrap_or(served),
+            cancelled: waits && cancelled,
         })
     });
     receivers.collect()
@@ -308,4 +333,14 @@ async fn list_waiting(db: &impl ConnectionTrait, app: AppId, notification: Notif
         .all(db)
         .await?;
     Ok(ranges.into_iter().map(|range| (range.next_seq, range.to_seq)).collect())
+}
+
+async fn is_cancelled(db: &impl ConnectionTrait, app: AppId, id: NotificationId) -> Result<bool> {
+    let status = notification::Entity::find()
+        .select_only()
+        .column(notification::Column::Status)
+        .filter(notification::Column::AppId.eq(app))
+        .filter(notification::Column::Id.eq(id));
+    let status: Option<i16> = status.into_tuple().one(db).await?;
+    Ok(status == Some(NotificationStatus::Cancelled.number()))
 }

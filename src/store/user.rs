@@ -129,6 +129,18 @@ pub async fn find_candidates_locked(
     }
 }
 
+/// The same without a lock: what is known of them may change at any time.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_candidates_now(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    uids: &BTreeSet<&Uid>,
+) -> Result<BTreeMap<Uid, Candidate>> {
+    find_candidates(db, app, uids, "").await
+}
+
 async fn find_candidates(
     db: &impl ConnectionTrait,
     app: AppId,

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::model::id::{
-    ApiKeyId, AppId, CategoryId, ChannelId, DeliveryId, FeedItemId, NotificationId, TemplateId, TemplateVersionId,
-    UserId,
+    ApiKeyId, AppId, CampaignId, CategoryId, ChannelId, DeliveryId, FeedItemId, NotificationId, TemplateId,
+    TemplateVersionId, UserId,
 };
 use crate::model::{Error, Result, Timestamp};
 
@@ -112,6 +112,7 @@ stored! {
     TemplateId as Uuid, TemplateId::uuid, |uuid| Some(uuid.into());
     TemplateVersionId as Uuid, TemplateVersionId::uuid, |uuid| Some(uuid.into());
     NotificationId as Uuid, NotificationId::uuid, |uuid| Some(uuid.into());
+    CampaignId as Uuid, CampaignId::uuid, |uuid| Some(uuid.into());
     DeliveryId as Uuid, DeliveryId::uuid, |uuid| Some(uuid.into());
     FeedItemId as Uuid, FeedItemId::uuid, |uuid| Some(uuid.into());
     Timestamp as i64, Timestamp::millis, stored_time;

@@ -1,5 +1,5 @@
-//! Complete: makes notifications final whose pages are all done, where whoever did the last one did not come to it. It
-//! never looks at a recipient.
+//! Complete: makes notifications and campaigns final whose pages are all done, where whoever did the last one did not come
+//! to it, and lanes what their notifications are. It never looks at a recipient.
 
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ pub const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Completes a bounded number of notifications.
 pub async fn turn(service: &Service, now: Timestamp) -> Turn {
+    if let Err(fault) = dispatch::mend_lanes(service, now).await {
+        tracing::warn!(cause = %fault, "lanes cannot be mended, trying again after the rest");
+    }
     match dispatch::complete(service, None, now).await {
         Ok(0) => Turn::Rest,
         Ok(_) => Turn::Again,

@@ -56,7 +56,7 @@ async fn steps(service: &Service, page: LeasedPage, now: Timestamp) -> Turn {
                 return Turn::Rest;
             }
             Ok(Step::More) => {}
-            Ok(Step::Done) => return Turn::Again,
+            Ok(Step::Done | Step::Held) => return Turn::Again,
             Ok(Step::Stale) => {
                 tracing::info!("a page was taken over by another worker");
                 return Turn::Again;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Turn;
-use crate::domain::{Service, feed, idempotency, retention};
+use crate::domain::{Service, campaign, feed, idempotency, retention};
 use crate::model::{Result, Timestamp};
 
 /// Rows that one step changes or removes: few enough that it is over in about the five milliseconds that SQLite's one
@@ -20,6 +20,7 @@ pub async fn turn(service: &Service, now: Timestamp) -> Turn {
     let items = retention::purge_feed_items(service, now, BATCH_MAX).await;
     let users = retention::purge_deleted_users(service, now, BATCH_MAX).await;
     let notifications = retention::purge_notifications(service, now, BATCH_MAX).await;
+    let campaigns = campaign::purge(service, BATCH_MAX).await;
     let again = [
         noted(service, "expired idempotency keys", &keys).is_some_and(|swept| swept >= BATCH_MAX),
         noted(service, "expired feed items", &expired).is_some(),
@@ -27,6 +28,7 @@ pub async fn turn(service: &Service, now: Timestamp) -> Turn {
         noted(service, "old feed items", &items).is_some(),
         noted(service, "feeds of deleted users", &users).is_some(),
         noted(service, "old notifications", &notifications).is_some(),
+        noted(service, "deleted campaigns", &campaigns).is_some(),
     ];
     if again.contains(&true) { Turn::Again } else { Turn::Rest }
 }

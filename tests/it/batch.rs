@@ -64,7 +64,7 @@ fn unnamed(refused: &Answer) -> usize {
     text.split(' ').filter_map(|word| word.parse::<usize>().ok()).sum()
 }
 
-async fn execute(store: &Store, sql: &'static str) {
+pub(crate) async fn execute(store: &Store, sql: &'static str) {
     let done = store.write(move |tx| {
         Box::pin(async move {
             tx.execute_unprepared(sql).await?;

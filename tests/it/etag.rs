@@ -23,9 +23,20 @@ fn rpcs() -> Vec<Rpc> {
 /// The rpc that reads what another one changes: `GetUser` for `UpdateUser` and the like.
 fn reader(rpc: &Rpc) -> String {
     let name = rpc.name();
-    let noun = ["Update", "Set", "Remove", "Archive"]
-        .iter()
-        .find_map(|verb| name.strip_prefix(verb));
+    let verbs = [
+        "Update",
+        "Set",
+        "Remove",
+        "Archive",
+        "Send",
+        "Schedule",
+        "Unschedule",
+        "Pause",
+        "Resume",
+        "Cancel",
+        "Delete",
+    ];
+    let noun = verbs.iter().find_map(|verb| name.strip_prefix(verb));
     let noun = noun.unwrap_or_else(|| unreachable!("tell this test what {name} changes"));
     format!(
         "Get{}",
@@ -75,6 +86,9 @@ everywhere! {
             assert_eq!(rows(&world, None).await, before, "{} changed something", rpc.name());
             request["etag"] = current.clone();
             world.call(rpc.name(), &caller, request.clone()).await.data();
+            if rpc.name().starts_with("Delete") {
+                continue;
+            }
             assert_ne!(etag(&world, &rpc, &caller, &request).await, current, "{}", rpc.name());
         }
     }

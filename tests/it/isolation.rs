@@ -39,7 +39,8 @@ pub(crate) async fn furnish(world: &World, shop: &Tenant) -> Entities {
     .await;
     let sent = make("SendNotification", json!({"templateId": "order", "receivers": ["ada"]})).await;
     let feed = make("ListFeedItems", json!({"receiver": "ada"})).await;
-    BTreeMap::from([
+    let mut entities = furnish_campaigns(world, shop).await;
+    entities.extend([
         ("app_id", json!(shop.id)),
         ("api_key_id", json!(key)),
         ("uid", json!("ada")),
@@ -55,17 +56,57 @@ pub(crate) async fn furnish(world: &World, shop: &Tenant) -> Entities {
         ("receivers", json!(["ada"])),
         // Somebody of this uid is in every app of these tests, so this names no entity of one of them.
         ("receiver", json!("bob")),
+        ("user_ids", json!(["ada"])),
+        ("scheduled_at", json!("2024-01-15T18:00:00.000Z")),
+    ]);
+    entities
+}
+
+/// A campaign for each rpc that asks for one of a certain status, and one for all the others.
+async fn furnish_campaigns(world: &World, shop: &Tenant) -> Entities {
+    let make = async |steps: &[&str]| {
+        let campaign = json!({"campaign": {"name": "Sale", "templateId": "order"}});
+        let made = world.call("CreateCampaign", &shop.caller, campaign).await;
+        let id = made.data()["id"].clone();
+        let mut request = json!({"campaignId": id, "userIds": ["ada"]});
+        world
+            .call("AddCampaignRecipients", &shop.caller, request.clone())
+            .await
+            .data();
+        for step in steps {
+            request = json!({"campaignId": id});
+            if *step == "ScheduleCampaign" {
+                request["scheduledAt"] = json!("2024-01-15T18:00:00.000Z");
+            }
+            world.call(step, &shop.caller, request).await.data();
+        }
+        id
+    };
+    BTreeMap::from([
+        ("campaign_id", make(&[]).await),
+        ("campaign_id@SendCampaign", make(&[]).await),
+        ("campaign_id@ScheduleCampaign", make(&[]).await),
+        ("campaign_id@UnscheduleCampaign", make(&["ScheduleCampaign"]).await),
+        ("campaign_id@PauseCampaign", make(&["SendCampaign"]).await),
+        (
+            "campaign_id@ResumeCampaign",
+            make(&["SendCampaign", "PauseCampaign"]).await,
+        ),
+        ("campaign_id@CancelCampaign", make(&["SendCampaign"]).await),
+        // One that has ended, because the stream ends with it.
+        ("campaign_id@WatchCampaign", make(&["CancelCampaign"]).await),
     ])
 }
 
 /// What to create, by the name of the message.
-fn newcomer(message: &str) -> Value {
+fn newcomer(message: &str, entities: &Entities) -> Value {
     match message {
         "App" => json!({"id": "newcomer", "name": "Newcomer"}),
         "ApiKey" => json!({"name": "Newcomer", "scope": "authOnly"}),
         "User" => json!({"uid": "newcomer", "name": "Newcomer"}),
         "Channel" => json!({"channelId": "newcomer", "type": "in_app", "name": "Newcomer", "enabled": false}),
         "Category" => json!({"name": "Newcomer"}),
+        "Campaign" => json!({"name": "Newcomer", "templateId": entities["template_id"]}),
         "Template" => json!({"templateId": "newcomer", "name": "Newcomer", "channels": [{"channelType": "in_app"}]}),
         other => unreachable!("tell this test how to create a {other}"),
     }
@@ -95,11 +136,14 @@ pub(crate) fn request(rpc: &Rpc, entities: &Entities) -> (Value, bool) {
             let body = if changes {
                 changed(message.name())
             } else {
-                newcomer(message.name())
+                newcomer(message.name(), entities)
             };
+            // What it is made of is an entity, too.
+            names_entity |= message.name() == "Campaign" && !changes;
             fields.insert(field.json_name().to_owned(), body);
         } else if in_path.contains(&name.to_owned()) || name == "receiver" || (of_body && entities.contains_key(name)) {
-            let entity = entities.get(name);
+            let own = format!("{name}@{}", rpc.name());
+            let entity = entities.get(own.as_str()).or_else(|| entities.get(name));
             let entity = entity.unwrap_or_else(|| unreachable!("tell this test what {name} is in {}", rpc.name()));
             names_entity |= name.ends_with("_id") || name == "uid";
             fields.insert(field.json_name().to_owned(), entity.clone());
@@ -245,7 +289,7 @@ everywhere! {
             } else {
                 assert!(answer.status < 300, "{}: {answer:#?}", rpc.name());
                 let body = answer.body.to_string();
-                for (field, entity) in entities.iter().filter(|(field, _)| field.ends_with("_id")) {
+                for (field, entity) in entities.iter().filter(|(field, _)| field.contains("_id")) {
                     assert!(!body.contains(&entity.to_string()), "{} shows {field}: {body}", rpc.name());
                 }
             }

@@ -3,6 +3,7 @@
 
 mod app;
 mod batch;
+mod campaign;
 mod catalog;
 mod category;
 mod channel;

@@ -8,7 +8,6 @@ use super::no_such_version;
 use crate::domain::card::{Cards, VersionContent};
 use crate::model::channel::ChannelType;
 use crate::model::id::{AppId, ChannelId, TemplateId, TemplateVersionId};
-use crate::model::notification::Copied;
 use crate::model::slug::Reference;
 use crate::model::template::{ChannelInstance, Sendable, SendableChannel, TemplateChannel, TemplateStatus};
 use crate::model::{Error, Reason, Result, Timestamp};
@@ -180,6 +179,22 @@ fn sendable_of(
     }
 }
 
+/// One template with its current version, or with the one of this number, both of which are approved.
+///
+/// # Errors
+/// As [`Named::get`].
+pub(crate) async fn load_approved(
+    tx: &Tx,
+    app: AppId,
+    cards: &Cards,
+    (reference, version): (Reference<TemplateId>, Option<u32>),
+) -> Result<Ready> {
+    let named = [(reference, version)];
+    let found = load_for_sends(tx, app, cards, &named).await?;
+    let [(reference, version)] = &named;
+    found.get(reference, *version).cloned()
+}
+
 /// Notes that versions were used, in the transaction of the first send that does it, and in their order: two that are first
 /// wait for each other in one direction.
 ///
@@ -208,16 +223,15 @@ pub(crate) async fn load_for_page(
     tx: &Tx,
     app: AppId,
     cards: &Cards,
-    copied: &Copied,
+    (template, id, number): (TemplateId, TemplateVersionId, u32),
 ) -> Result<(Arc<VersionContent>, Vec<SendableChannel>)> {
-    let id = copied.version_id;
     let content = match cards.get(id) {
         Some(content) => content,
         None => {
             let mut found = store::find_contents(tx, app, [id]).await?;
             let gone = || Error::internal(format!("template version {id} was sent and is gone"));
             let content = found.remove(&id).ok_or_else(gone)?;
-            let content = Arc::new(VersionContent::of(copied.template_id, copied.version, content)?);
+            let content = Arc::new(VersionContent::of(template, number, content)?);
             cards.keep(id, Arc::clone(&content));
             content
         }

@@ -14,6 +14,9 @@ pub struct Receiver {
     pub uid: Uid,
     /// Their number within the notification, from 1.
     pub position: u32,
+    /// Whether the notification ended before it came to them.
+    #[serde(default)]
+    pub cancelled: bool,
     /// One delivery for each channel type of the template; none while they wait.
     pub deliveries: Vec<Delivery>,
 }
@@ -22,8 +25,10 @@ impl Receiver {
     /// What became of them as a whole.
     #[must_use]
     pub fn status(&self) -> ReceiverStatus {
-        if self.deliveries.is_empty() {
-            return ReceiverStatus::Pending;
+        match (self.deliveries.is_empty(), self.cancelled) {
+            (true, true) => return ReceiverStatus::Cancelled,
+            (true, false) => return ReceiverStatus::Pending,
+            (false, _) => {}
         }
         match Reached::of(self.deliveries.iter().map(|delivery| &delivery.verdict)) {
             Reached::Sent => ReceiverStatus::Sent,
@@ -44,6 +49,8 @@ pub enum ReceiverStatus {
     Failed,
     /// Every one was suppressed.
     Skipped,
+    /// The notification ended before it came to them.
+    Cancelled,
 }
 
 /// The field that receivers are sorted by.

@@ -6,7 +6,7 @@ use super::{Copied, Receiver, SendMode};
 use crate::model::Timestamp;
 use crate::model::channel::ChannelType;
 use crate::model::delivery::Counts;
-use crate::model::id::NotificationId;
+use crate::model::id::{CampaignId, NotificationId};
 use crate::model::template::DataType;
 use crate::model::word::words;
 
@@ -39,6 +39,10 @@ pub enum NotificationStatus {
     Failed,
     /// Some receivers were served, and some failed.
     PartiallyFailed,
+    /// It is held.
+    Paused,
+    /// It was ended before every receiver was dealt with.
+    Cancelled,
     /// One that a later build knows.
     Unknown(i16),
 }
@@ -48,6 +52,8 @@ words!(NotificationStatus {
     Completed = 2 "completed",
     Failed = 3 "failed",
     PartiallyFailed = 4 "partially_failed",
+    Paused = 5 "paused",
+    Cancelled = 6 "cancelled",
 });
 
 /// How far a notification has come, in numbers.
@@ -68,8 +74,8 @@ impl NotificationStatus {
     #[must_use]
     pub const fn is_final(self) -> bool {
         match self {
-            Self::Dispatching | Self::Unknown(_) => false,
-            Self::Completed | Self::Failed | Self::PartiallyFailed => true,
+            Self::Dispatching | Self::Paused | Self::Unknown(_) => false,
+            Self::Completed | Self::Failed | Self::PartiallyFailed | Self::Cancelled => true,
         }
     }
 
@@ -113,4 +119,6 @@ pub struct Notification {
     pub completed_at: Option<Timestamp>,
     /// When it was accepted.
     pub created_at: Timestamp,
+    /// The campaign that sent it.
+    pub campaign_id: Option<CampaignId>,
 }

@@ -3,7 +3,7 @@
 use sea_orm::entity::prelude::*;
 
 use crate::model::Timestamp;
-use crate::model::id::{AppId, CategoryId, NotificationId, TemplateId, TemplateVersionId};
+use crate::model::id::{AppId, CampaignId, CategoryId, NotificationId, TemplateId, TemplateVersionId};
 use crate::store::value::Json;
 
 /// A row of `notifications`.
@@ -34,6 +34,7 @@ pub struct Model {
     pub completed_at: Option<Timestamp>,
     pub request_id: Option<String>,
     pub trace_parent: Option<String>,
+    pub campaign_id: Option<CampaignId>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

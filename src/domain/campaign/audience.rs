@@ -1,0 +1,241 @@
+//! The audience of a campaign: who is in it, who may be added, and what stopped whom. What becomes of a recipient is the
+//! page's decision; here it is only told.
+
+use std::sync::Arc;
+
+use super::store;
+use crate::domain::card::Cards;
+use crate::domain::{Acting, Service, Written, template, user};
+use crate::model::campaign::recipient::{
+    Added, AudienceMember, Check, CheckResult, NewRecipients, RecipientStatus, Summary,
+};
+use crate::model::campaign::{Campaign, CampaignStatus};
+use crate::model::channel::ChannelType;
+use crate::model::delivery::{DeliveryReason, DeliveryStatus, Verdict};
+use crate::model::id::{AppId, CampaignId};
+use crate::model::notification::{PlannedRecipient, ReceiverSort, RecipientOutcome, faults_of, verdict};
+use crate::model::page::{Page, PageRequest};
+use crate::model::user::{Resolved, Uid};
+use crate::model::variable::VariableValues;
+use crate::model::{Error, Reason, Result, Timestamp};
+use crate::store::{Tx, audience, receiver};
+
+/// Adds users to the audience of a draft: all of them or none.
+///
+/// # Errors
+/// Campaign not found; invalid state; target limit exceeded.
+pub async fn add(service: &Service, acting: &Acting, id: CampaignId, new: NewRecipients) -> Result<Written<Added>> {
+    let (app, now) = (acting.app()?, acting.now);
+    let (create, most) = (
+        service.settings.auto_create_users,
+        service.settings.campaigns.recipients_max,
+    );
+    let new = Arc::new(new);
+    service
+        .write(acting, move |tx| {
+            let new = Arc::clone(&new);
+            Box::pin(async move { add_locked(tx, (app, id), &new, (create, most), now).await })
+        })
+        .await
+}
+
+/// Adds users behind the lock of their campaign, numbered on from the last one.
+pub(crate) async fn add_locked(
+    tx: &Tx,
+    (app, id): (AppId, CampaignId),
+    new: &NewRecipients,
+    (create, most): (bool, u32),
+    now: Timestamp,
+) -> Result<Added> {
+    let campaign = store::get_campaign_locked(tx, app, id).await?;
+    campaign.status.check("given recipients", &[CampaignStatus::Draft])?;
+    let place = (app, campaign.notification_id);
+    let present = audience::list_present(tx, place, &new.uids).await?;
+    let fresh: Vec<Uid> = new.uids.iter().filter(|uid| !present.contains(*uid)).cloned().collect();
+    let added = u32::try_from(fresh.len()).map_err(Error::internal)?;
+    let total = campaign.recipient_count.saturating_add(added);
+    if total > most {
+        let message = format!("a campaign takes at most {most} recipients, and would have {total}");
+        return Err(Error::new(Reason::TargetLimitExceeded, message)
+            .with("limit", most)
+            .with("received", total));
+    }
+    let users = user::resolve_many(tx, app, &fresh.iter().collect(), create, now).await?;
+    let numbered = fresh
+        .into_iter()
+        .zip(i64::from(campaign.recipient_count).saturating_add(1)..);
+    let recipients: Vec<PlannedRecipient> = numbered
+        .map(|(uid, seq)| {
+            let user = users.get(&uid).copied().unwrap_or(Resolved::Unknown);
+            // Whoever is deactivated now may be active when the campaign is sent, which looks again.
+            let outcome = match user {
+                Resolved::Active(_) | Resolved::Deactivated(_) => RecipientOutcome::Planned,
+                Resolved::Unknown => RecipientOutcome::UnknownUser,
+            };
+            PlannedRecipient {
+                seq,
+                uid,
+                user,
+                outcome,
+                values: VariableValues::new(),
+                lines: Vec::new(),
+            }
+        })
+        .collect();
+    receiver::insert_recipients(tx, app, &[(campaign.notification_id, &recipients, &new.own)]).await?;
+    let again = u32::try_from(present.len()).map_err(Error::internal)?;
+    let duplicates = new.duplicate_count.saturating_add(again);
+    let unknown = recipients.iter().filter(|one| one.user == Resolved::Unknown).count();
+    let counts = (total, campaign.duplicate_count.saturating_add(duplicates));
+    store::record_growth(tx, app, id, counts, now).await?;
+    Ok(Added {
+        added,
+        duplicate_count: duplicates,
+        unknown_count: u32::try_from(unknown).map_err(Error::internal)?,
+        total,
+    })
+}
+
+/// One page of an audience, perhaps only of those with a status.
+///
+/// # Errors
+/// Campaign not found.
+pub async fn list_recipients(
+    service: &Service,
+    acting: &Acting,
+    id: CampaignId,
+    status: Option<RecipientStatus>,
+    page: &PageRequest<ReceiverSort>,
+) -> Result<Page<AudienceMember>> {
+    let (app, db) = (acting.app()?, service.store.read());
+    let campaign = store::get_campaign(db, app, id).await?;
+    let page = page.clone().beside(campaign.notification_id.uuid());
+    audience::list_members(db, app, &campaign, status, &page).await
+}
+
+/// An audience by what became of it.
+///
+/// # Errors
+/// Campaign not found.
+pub async fn summary(service: &Service, acting: &Acting, id: CampaignId) -> Result<Summary> {
+    let (app, db) = (acting.app()?, service.store.read());
+    let campaign = store::get_campaign(db, app, id).await?;
+    store::get_summary(db, app, &campaign).await
+}
+
+/// One recipient with every check in the order in which it is made, up to the one that stopped them.
+///
+/// # Errors
+/// Campaign not found; recipient not found.
+pub async fn get_recipient(
+    service: &Service,
+    acting: &Acting,
+    id: CampaignId,
+    uid: &Uid,
+) -> Result<(AudienceMember, Vec<Check>)> {
+    let app = acting.app()?;
+    let (uid, cards) = (uid.clone(), service.cards.clone());
+    // One look at everything, which nothing is written in.
+    let looked = service.store.write(move |tx| {
+        let (uid, cards) = (uid.clone(), cards.clone());
+        Box::pin(async move {
+            let campaign = store::get_campaign(tx, app, id).await?;
+            let found = audience::find_member(tx, app, &campaign, &uid).await?;
+            let Some((member, outcome)) = found else {
+                return Err(Error::not_found(Reason::RecipientNotFound, "uid", &uid));
+            };
+            let checks = explain(tx, &cards, (app, &campaign), (&member, outcome)).await?;
+            Ok((member, checks))
+        })
+    });
+    looked.await
+}
+
+async fn explain(
+    tx: &Tx,
+    cards: &Cards,
+    (app, campaign): (AppId, &Campaign),
+    (member, outcome): (&AudienceMember, RecipientOutcome),
+) -> Result<Vec<Check>> {
+    use RecipientStatus as Status;
+    let served = matches!(member.status, Status::Completed | Status::Failed);
+    let uids = [member.uid.clone()].into_iter().collect();
+    let now = user::look_up_shared(tx, app, uids).await?.remove(&member.uid);
+    let known = match outcome {
+        RecipientOutcome::Planned if !served => RecipientOutcome::of(now.unwrap_or(Resolved::Unknown)),
+        stored => stored,
+    };
+    let mut checks = Vec::new();
+    for (name, stopped_by) in [
+        ("user_known", RecipientOutcome::UnknownUser),
+        ("user_active", RecipientOutcome::UserDeactivated),
+    ] {
+        if known == stopped_by {
+            checks.push(Check::new(name, CheckResult::Failed).because(&known));
+            return Ok(checks);
+        }
+        checks.push(Check::new(name, CheckResult::Passed));
+    }
+    let (content, ways) = template::load_for_page(tx, app, cards, campaign.version_ref()).await?;
+    let schema = &content.source.variable_schema;
+    let faults = faults_of(&member.variables, &campaign.variables, schema, &content.compiled);
+    if !faults.is_empty() {
+        let problems = faults.iter().map(|fault| (fault.field.clone(), fault.problem()));
+        let failed = Check::new("variables_valid", CheckResult::Failed).because(&DeliveryReason::INVALID_VARIABLES);
+        checks.push(Check {
+            problems: problems.collect(),
+            ..failed
+        });
+        return Ok(checks);
+    }
+    checks.push(Check::new("variables_valid", CheckResult::Passed));
+    let started = match (campaign.sent_at, campaign.status.is_final()) {
+        (Some(at), _) => Check {
+            found_at: Some(at),
+            ..Check::new("campaign_started", CheckResult::Passed)
+        },
+        (None, true) => Check::new("campaign_started", CheckResult::Failed).because(&campaign.status),
+        (None, false) => Check::new("campaign_started", CheckResult::Pending).because(&campaign.status),
+    };
+    let stopped = started.result == CheckResult::Failed;
+    checks.push(started);
+    if stopped {
+        return Ok(checks);
+    }
+    checks.push(match member.status {
+        Status::Completed | Status::Failed => Check::new("reached", CheckResult::Passed),
+        Status::Cancelled => Check::new("reached", CheckResult::Failed).because(&"campaign_cancelled"),
+        Status::Pending | Status::Processing => Check::new("reached", CheckResult::Pending),
+    });
+    if member.status == Status::Cancelled {
+        return Ok(checks);
+    }
+    for way in &ways {
+        let channel_type = way.content.channel_type;
+        let told = member.deliveries.iter().find(|one| one.channel_type == channel_type);
+        let verdict = told.map_or_else(|| verdict(way), |delivery| delivery.verdict.clone());
+        checks.push(of_channel(
+            "channel_open",
+            channel_type,
+            &verdict,
+            served || verdict != Verdict::ACCEPTED,
+        ));
+        if verdict == Verdict::ACCEPTED {
+            checks.push(of_channel("delivered", channel_type, &verdict, served));
+        }
+    }
+    Ok(checks)
+}
+
+fn of_channel(name: &'static str, channel_type: ChannelType, verdict: &Verdict, known: bool) -> Check {
+    let result = match verdict.status {
+        DeliveryStatus::Accepted if known || name == "channel_open" => CheckResult::Passed,
+        DeliveryStatus::Accepted => CheckResult::Pending,
+        DeliveryStatus::Failed | DeliveryStatus::Suppressed | DeliveryStatus::Unknown(_) => CheckResult::Failed,
+    };
+    Check {
+        channel_type: Some(channel_type),
+        reason: verdict.reason.as_ref().map(ToString::to_string),
+        ..Check::new(name, result)
+    }
+}
