@@ -2,10 +2,12 @@
 //! written, and once there is room again writes succeed without a restart.
 
 use std::fs;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use sqlx::{Connection, Executor, SqliteConnection};
 use tempfile::TempDir;
 
@@ -82,6 +84,26 @@ fn limit_files(server: &Running, bytes: &str) {
     let limit = format!("--fsize={bytes}:unlimited");
     let done = Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap();
     assert!(done.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_check_notices_a_send_that_is_missing_and_one_that_is_there_twice() {
+    let folder = TempDir::new().unwrap();
+    let server = shop(&folder, &[]).await;
+    let load = Load::start(&server.url, SENDERS);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let mut journal = load.end().await;
+    check(&server.url, &journal).await;
+    let notices = async |journal: &Journal| {
+        AssertUnwindSafe(check(&server.url, journal))
+            .catch_unwind()
+            .await
+            .is_err()
+    };
+    let last = journal.sent.pop().unwrap();
+    assert!(notices(&journal).await, "one more than was acknowledged");
+    journal.sent.extend([last.clone(), last]);
+    assert!(notices(&journal).await, "one fewer than was acknowledged");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -198,6 +198,34 @@ async fn a_write_whose_caller_goes_away_is_rolled_back_and_gives_its_connection_
 }
 
 #[tokio::test]
+async fn a_server_without_room_is_told_as_unavailable_and_nothing_is_written() {
+    let Some(db) = TestDatabase::new(Backend::Postgres).await else {
+        return;
+    };
+    let store = db.open().await;
+    // disk_full, out_of_memory
+    for (code, told) in [
+        ("53100", "the disk of the database is full"),
+        ("53200", "the database cannot write"),
+    ] {
+        let refused = store
+            .write(move |tx| {
+                Box::pin(async move {
+                    insert_app(tx, "half").await?;
+                    let sql = format!("DO $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '{code}'; END $$");
+                    execute(tx, &sql).await
+                })
+            })
+            .await
+            .unwrap_err();
+        assert_eq!(refused.reason(), Reason::Unavailable);
+        assert_eq!(refused.retry_hint(), Some(Duration::from_secs(30)));
+        assert!(refused.dev_message().starts_with(told), "{refused}");
+    }
+    assert_eq!(names(&store).await, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_database_that_does_not_exist_is_told_as_refused_access() {
     let Some(db) = TestDatabase::new(Backend::Postgres).await else {
         return;
