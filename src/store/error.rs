@@ -278,6 +278,11 @@ fn fault(error: &DbErr) -> Fault {
     }
 }
 
+/// Whether another transaction or process stood in the way.
+pub(super) fn is_busy(error: &DbErr) -> bool {
+    fault(error) == Fault::Conflict
+}
+
 /// Lets store functions use `?`. A taken key becomes a plain conflict; where the contract has a better word, use
 /// [`taken`].
 impl From<DbErr> for Error {

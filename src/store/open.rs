@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use campanile_migrations::Migrator;
-use sea_orm::{DatabaseConnection, DbErr, SqlxPostgresConnector, SqlxSqliteConnector};
+use sea_orm::{
+    DatabaseConnection, DbErr, SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector, TransactionOptions,
+    TransactionTrait as _,
+};
 use sea_orm_migration::MigratorTrait;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -15,21 +18,23 @@ use sqlx::{ConnectOptions, Executor};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::error::carried;
+use super::error::{carried, is_busy};
 use super::measure::Measures;
 use super::postgres::PostgresWriter;
 use super::pulse::Pulse;
 use super::reader::{Pool, Reader};
 use super::secret::SecretKey;
-use super::sqlite::SqliteWriter;
+use super::sqlite::{SqliteWriter, patiently};
 use super::{Inner, Store, Writer};
 use crate::model::{Error, Reason, Result, Violation};
 use crate::telemetry::Meter;
 
 /// How long a caller waits for a free connection before it is told to come back.
 pub(super) const ACQUIRE_TIME_MAX: Duration = Duration::from_secs(3);
-/// How long SQLite waits for another process that holds the file.
+/// How long a reader of SQLite waits for another process that holds the file.
 const BUSY_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a start waits for another process that is migrating the same database.
+const MIGRATION_WAIT_MAX: Duration = Duration::from_secs(120);
 /// A pooled connection that rested longer than this is asked whether it still lives, so that a restart of PostgreSQL costs
 /// its first callers a reconnect and not an error.
 const IDLE_UNCHECKED_MAX: Duration = Duration::from_secs(1);
@@ -216,18 +221,16 @@ async fn migrate(place: &Place) -> Result<()> {
     match place {
         Place::Sqlite(options) => {
             create_folder(options.get_filename()).await?;
-            let pool = SqlitePoolOptions::new().max_connections(1);
-            let pool = pool.connect_with(options.clone()).await.map_err(carried)?;
-            let db = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.clone());
-            let result = Migrator::up(&db, None).await;
-            pool.close().await;
-            result.map_err(not_migrated)
+            // Another process may be making the same file at this very moment.
+            let migrated = patiently(MIGRATION_WAIT_MAX, is_busy, || migrate_file(options)).await;
+            migrated.map_err(not_migrated)
         }
         Place::Postgres(options) => {
             // Building an index may take long, and so may waiting for the node that builds it.
+            let lock_timeout = format!("{}ms", MIGRATION_WAIT_MAX.as_millis());
             let options = options
                 .clone()
-                .options([("statement_timeout", "0"), ("lock_timeout", "120s")]);
+                .options([("statement_timeout", "0".to_owned()), ("lock_timeout", lock_timeout)]);
             // One connection, because the lock belongs to the session that took it.
             let pool = PgPoolOptions::new()
                 .max_connections(1)
@@ -239,6 +242,31 @@ async fn migrate(place: &Place) -> Result<()> {
             result
         }
     }
+}
+
+async fn migrate_file(options: &SqliteConnectOptions) -> Result<(), DbErr> {
+    let pool = SqlitePoolOptions::new().max_connections(1);
+    let pool = pool.connect_with(options.clone()).await.map_err(carried)?;
+    let db = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.clone());
+    let result = migrate_at_once(&db).await;
+    pool.close().await;
+    result
+}
+
+/// All migrations in one transaction that holds SQLite's lock from its beginning: of processes that start together one
+/// migrates, and a start that is cut short leaves nothing half made.
+async fn migrate_at_once(db: &DatabaseConnection) -> Result<(), DbErr> {
+    // Most starts find nothing to do, and need not wait for a process that writes beside them.
+    if Migrator::get_pending_migrations_read_only(db).await?.is_empty() {
+        return Ok(());
+    }
+    let immediate = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    let tx = db.begin_with_options(immediate).await?;
+    Migrator::up(&tx, None).await?;
+    tx.commit().await
 }
 
 async fn migrate_alone(db: &DatabaseConnection) -> Result<()> {

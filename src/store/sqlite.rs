@@ -1,6 +1,9 @@
 //! Writing to SQLite: one task, one connection, many closures per COMMIT. It never answers a closure before the COMMIT that
 //! makes its effect durable.
 
+use std::collections::hash_map::RandomState;
+use std::future::Future;
+use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
@@ -28,6 +31,12 @@ const GROUP_TIME_MAX: Duration = Duration::from_millis(10);
 const BACKGROUND_TIME_MAX: Duration = Duration::from_millis(5);
 /// Groups of requests after which one background closure goes first, so that a flood of requests cannot stop the workers.
 const API_GROUPS_IN_A_ROW_MAX: u32 = 8;
+/// How long a write waits for another process that writes to the same file.
+const BUSY_TIME_MAX: Duration = Duration::from_secs(5);
+/// The time between two looks whether the file is free: this and up to four times as much more, by chance. SQLite itself
+/// would look every tenth of a second in the end, and a process that writes all the time leaves gaps so short that it
+/// would never find one.
+const BUSY_INTERVAL: Duration = Duration::from_micros(500);
 
 type Queue = mpsc::Sender<Box<dyn Job>>;
 
@@ -43,7 +52,10 @@ impl SqliteWriter {
         (tracker, measures): (&TaskTracker, Measures),
         stop: CancellationToken,
     ) -> sqlx::Result<Self> {
-        let link = open(&options).await?;
+        // The writer waits by itself: see `patiently`.
+        let options = options.busy_timeout(Duration::ZERO);
+        let is_busy = |error: &sqlx::Error| Fault::of(error) == Fault::Conflict;
+        let link = patiently(BUSY_TIME_MAX, is_busy, || open(&options)).await?;
         let (api, api_jobs) = mpsc::channel(API_QUEUE_MAX);
         let (background, background_jobs) = mpsc::channel(BACKGROUND_QUEUE_MAX);
         let task = Task {
@@ -80,6 +92,29 @@ impl SqliteWriter {
 
 fn writes(group: &[Box<dyn Job>]) -> usize {
     group.iter().map(|job| job.writes()).sum()
+}
+
+/// Tries something again and again while another process has the file, for at most so long.
+pub(super) async fn patiently<T, E, F>(
+    at_most: Duration,
+    is_busy: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let until = Instant::now() + at_most;
+    loop {
+        match attempt().await {
+            Err(error) if is_busy(&error) && Instant::now() < until => tokio::time::sleep(busy_pause()).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+fn busy_pause() -> Duration {
+    let chance = RandomState::new().build_hasher().finish() % 4_096;
+    BUSY_INTERVAL + BUSY_INTERVAL * u32::try_from(chance).unwrap_or_default() / 1_024
 }
 
 async fn open(options: &SqliteConnectOptions) -> sqlx::Result<Link> {
@@ -233,6 +268,24 @@ impl Task {
     }
 
     async fn begin(&mut self) -> Result<(), Fault> {
+        let until = Instant::now() + BUSY_TIME_MAX;
+        loop {
+            let fault = match self.try_to_begin().await {
+                Ok(()) => return Ok(()),
+                Err(fault) => fault,
+            };
+            if fault != Fault::Conflict || Instant::now() >= until {
+                self.broken = true;
+                return Err(match fault {
+                    Fault::Conflict => Fault::Held,
+                    fault => fault,
+                });
+            }
+            tokio::time::sleep(busy_pause()).await;
+        }
+    }
+
+    async fn try_to_begin(&mut self) -> Result<(), Fault> {
         if self.broken {
             // A transaction that still lives would keep its lock until the old connection's thread has ended.
             self.execute("ROLLBACK").await;
@@ -240,16 +293,8 @@ impl Task {
             self.tx.replace(link);
             self.broken = false;
         }
-        match self.tx.link().execute_unprepared("BEGIN IMMEDIATE").await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                self.broken = true;
-                Err(match Fault::of(&error) {
-                    Fault::Conflict => Fault::Held,
-                    fault => fault,
-                })
-            }
-        }
+        let begun = self.tx.link().execute_unprepared("BEGIN IMMEDIATE").await;
+        begun.map(drop).map_err(|error| Fault::of(&error))
     }
 
     /// Runs one closure inside the open transaction, and says whether that transaction is still there: SQLite ends it by

@@ -8,7 +8,9 @@ use campanile::model::{Reason, Result};
 use campanile::store::{Store, Tx};
 use futures::future::{BoxFuture, join_all};
 use sea_orm::{ConnectionTrait, Statement};
+use sqlx::{Connection, Executor, SqliteConnection};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::{insert_app, names};
 use crate::support::database::{Backend, TestDatabase};
@@ -143,6 +145,36 @@ async fn writes_whose_commit_failed_and_that_cannot_be_run_again_are_told_that_n
         assert_eq!(refused.reason(), Reason::Unavailable);
         assert!(refused.dev_message().starts_with("outcome unknown"), "{refused}");
     }
+}
+
+/// Writes all the time from beside the store, and leaves the file free for a moment between two transactions only.
+async fn write_on(url: &str, begun: &Semaphore) {
+    let mut conn = SqliteConnection::connect(url).await.unwrap();
+    loop {
+        conn.execute("BEGIN IMMEDIATE").await.unwrap();
+        begun.add_permits(1);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        conn.execute("COMMIT").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_gets_its_turn_beside_a_process_that_writes_all_the_time() {
+    let (db, store) = open().await;
+    let (url, begun) = (db.url.clone(), Arc::new(Semaphore::new(0)));
+    let (mut beside, begins) = (JoinSet::new(), Arc::clone(&begun));
+    beside.spawn(async move { write_on(&url, &begins).await });
+    for number in 0..10 {
+        // Each begins while the other holds the file.
+        begun.forget_permits(usize::MAX);
+        begun.acquire().await.unwrap().forget();
+        let write = store.write(move |tx| Box::pin(async move { insert_app(tx, &number.to_string()).await }));
+        write.await.unwrap();
+    }
+    // And so does whoever opens the file.
+    db.open().await.close().await;
+    assert!(beside.try_join_next().is_none(), "it goes on writing");
+    assert_eq!(names(&store).await.len(), 10);
 }
 
 #[tokio::test]
