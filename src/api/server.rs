@@ -41,6 +41,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const ACCEPT_FAULT_INTERVAL: Duration = Duration::from_secs(10);
 /// How often it is looked at whether the service is ready.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long after the stop a connection over HTTP/1 that waits for a request is kept; each answer closes it from then on.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// Answers smaller than this many bytes are not worth compressing.
 const COMPRESSED_MIN: u16 = 1_024;
 /// How long a browser may remember what CORS allows.
@@ -116,8 +119,7 @@ impl Server {
 
     /// Answers until `stop` is cancelled, then lets the calls in flight finish.
     pub async fn run(self, edge: Edge, meter: Meter, stop: CancellationToken) -> Ended {
-        let connections = TaskTracker::new();
-        let cut = CancellationToken::new();
+        let hall = Hall::new(&edge, self.options.clone(), &meter, stop.clone());
         edge.look().await;
         let upkeep = async {
             loop {
@@ -133,57 +135,21 @@ impl Server {
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.accept(&edge, (&meter, &stop), (&connections, &cut)) => {}
+            () = hall.accept(&self.listener) => {}
             () = upkeep => {}
             () = look => {}
         }
-        drop(self.listener);
+        hall.accept_the_last(self.listener);
         edge.tell_health(false).await;
-        connections.close();
-        let drained = tokio::time::timeout(self.options.drain, connections.wait()).await;
+        hall.connections.close();
+        let drained = tokio::time::timeout(self.options.drain, hall.connections.wait()).await;
         if drained.is_ok() {
             return Ended::Drained;
         }
-        let left = connections.len();
-        cut.cancel();
-        connections.wait().await;
+        let left = hall.connections.len();
+        hall.cut.cancel();
+        hall.connections.wait().await;
         Ended::Cut(left)
-    }
-
-    /// Takes connections for ever.
-    async fn accept(
-        &self,
-        edge: &Edge,
-        (meter, stop): (&Meter, &CancellationToken),
-        (connections, cut): (&TaskTracker, &CancellationToken),
-    ) {
-        let room = Arc::new(Semaphore::new(self.options.connections_max));
-        let stack = Stack::new(edge.clone(), &self.options);
-        let open = meter.gauge(Metric::Connections, &[]);
-        let mut faults = AcceptFaults::default();
-        loop {
-            let Some((stream, peer, place)) = accept(&self.listener, &room, &mut faults).await else {
-                continue;
-            };
-            let connection = Connection {
-                builder: builder(&self.options),
-                stack: stack.clone(),
-                peer: Peer(peer.ip()),
-                preface_timeout: self.options.header_read_timeout,
-                write_timeout: self.options.write_timeout,
-                stop: stop.clone(),
-            };
-            let (cut, open) = (cut.clone(), open.clone());
-            connections.spawn(async move {
-                open.increment(1.0);
-                tokio::select! {
-                    () = connection.serve(stream) => {}
-                    () = cut.cancelled() => {}
-                }
-                open.decrement(1.0);
-                drop(place);
-            });
-        }
     }
 }
 
@@ -209,27 +175,90 @@ impl AcceptFaults {
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-    faults: &mut AcceptFaults,
-) -> Option<(TcpStream, SocketAddr, Place)> {
-    let place = Arc::clone(room).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, peer)) => {
-            // Without it one HTTP/2 connection falls to a third of its rate.
-            if let Err(fault) = stream.set_nodelay(true) {
-                tracing::debug!(cause = %fault, "TCP_NODELAY cannot be set");
+/// Where connections are let in, and kept until they end.
+struct Hall {
+    options: Options,
+    stack: Stack,
+    room: Arc<Semaphore>,
+    open: metrics::Gauge,
+    stop: CancellationToken,
+    connections: TaskTracker,
+    cut: CancellationToken,
+}
+
+impl Hall {
+    fn new(edge: &Edge, options: Options, meter: &Meter, stop: CancellationToken) -> Self {
+        Self {
+            stack: Stack::new(edge.clone(), &options),
+            room: Arc::new(Semaphore::new(options.connections_max)),
+            open: meter.gauge(Metric::Connections, &[]),
+            stop,
+            connections: TaskTracker::new(),
+            cut: CancellationToken::new(),
+            options,
+        }
+    }
+
+    /// Takes connections for ever.
+    async fn accept(&self, listener: &TcpListener) {
+        let mut faults = AcceptFaults::default();
+        loop {
+            let Ok(place) = Arc::clone(&self.room).acquire_owned().await else {
+                return;
+            };
+            match listener.accept().await {
+                Ok((stream, peer)) => self.let_in(stream, peer, place),
+                // A client that went away while it waited is its own concern.
+                Err(fault) if fault.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(fault) => {
+                    faults.note(&fault);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
-            Some((stream, peer, place))
         }
-        // A client that went away while it waited is its own concern.
-        Err(fault) if fault.kind() == io::ErrorKind::ConnectionAborted => None,
-        Err(fault) => {
-            faults.note(&fault);
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            None
+    }
+
+    /// Takes those that the system has let in already, as far as there is room, and then listens no more: their clients
+    /// see a connection that stands, and count on an answer.
+    fn accept_the_last(&self, listener: TcpListener) {
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok(place) = Arc::clone(&self.room).try_acquire_owned() {
+            let accepted = listener.accept().and_then(|(stream, peer)| {
+                stream.set_nonblocking(true)?;
+                Ok((TcpStream::from_std(stream)?, peer))
+            });
+            match accepted {
+                Ok((stream, peer)) => self.let_in(stream, peer, place),
+                Err(fault) if fault.kind() == io::ErrorKind::ConnectionAborted => {}
+                // Nobody is left, or nobody can be let in any more.
+                Err(_) => return,
+            }
         }
+    }
+
+    fn let_in(&self, stream: TcpStream, peer: SocketAddr, place: Place) {
+        // Without it one HTTP/2 connection falls to a third of its rate.
+        if let Err(fault) = stream.set_nodelay(true) {
+            tracing::debug!(cause = %fault, "TCP_NODELAY cannot be set");
+        }
+        let connection = Connection {
+            builder: builder(&self.options),
+            stack: self.stack.clone(),
+            peer: Peer(peer.ip()),
+            preface_timeout: self.options.header_read_timeout,
+            write_timeout: self.options.write_timeout,
+            stop: self.stop.clone(),
+        };
+        let (cut, open) = (self.cut.clone(), self.open.clone());
+        self.connections.spawn(async move {
+            open.increment(1.0);
+            tokio::select! {
+                () = connection.serve(stream) => {}
+                () = cut.cancelled() => {}
+            }
+            open.decrement(1.0);
+            drop(place);
+        });
     }
 }
 
@@ -266,31 +295,45 @@ impl Connection {
     async fn serve(self, stream: TcpStream) {
         let first = tokio::select! {
             first = tokio::time::timeout(self.preface_timeout, speaks_http2(&stream)) => first,
-            () = self.stop.cancelled() => return,
+            () = self.is_over() => return,
         };
         // The library's own detection waits for the preface without a limit, so it is done here.
-        let builder = match first {
-            Ok(Ok(true)) => self.builder.http2_only(),
-            Ok(Ok(false)) => self.builder.http1_only(),
+        let (builder, is_http2) = match first {
+            Ok(Ok(true)) => (self.builder.clone().http2_only(), true),
+            Ok(Ok(false)) => (self.builder.clone().http1_only(), false),
             Ok(Err(_)) | Err(_) => return,
         };
-        let (peer, stack, pace) = (self.peer, self.stack, Pace::default());
+        let (peer, stack, stop, pace) = (self.peer, self.stack.clone(), self.stop.clone(), Pace::default());
         let answers = pace.clone();
         let answer = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(peer);
-            let (answer, answers) = (stack.answer(request), answers.clone());
-            async move { Ok::<_, Infallible>(answer.await?.map(|body| answers.around(body))) }
+            let (answer, answers, stop) = (stack.answer(request), answers.clone(), stop.clone());
+            async move {
+                let mut answer = answer.await?.map(|body| answers.around(body));
+                if !is_http2 && stop.is_cancelled() {
+                    answer.headers_mut().insert(header::CONNECTION, CLOSE);
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let stream = TokioIo::new(PacedStream::new(stream, self.write_timeout));
         let connection = builder.serve_connection(stream, answer);
         tokio::pin!(connection);
+        let last = async {
+            // HTTP/2 has words for a stop that lose no call: it tells the client which were taken.
+            if is_http2 {
+                self.stop.cancelled().await;
+            } else {
+                self.is_over().await;
+            }
+        };
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,
             () = pace.stalled(self.write_timeout) => {
                 tracing::debug!("connection is closed, its client took nothing of an answer for too long");
                 return;
             }
-            () = self.stop.cancelled() => {
+            () = last => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -299,6 +342,13 @@ impl Connection {
             // A client that goes away or talks nonsense is its own concern.
             tracing::debug!(cause = %fault, "connection ended early");
         }
+    }
+
+    /// Resolves when the server stops and a request that was on its way has had the time to come. Over HTTP/1 a client
+    /// that sends on a connection which is closed at that moment sees a failed call, and must not send it again by itself.
+    async fn is_over(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(LAST_REQUEST).await;
     }
 }
 
