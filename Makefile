@@ -8,11 +8,12 @@ SHELL := bash
 TOOLS := .cache/tools
 CARGO_DENY_VERSION := 0.20.2
 
-.PHONY: help run test lint contract fuzz conform audit bench bench-feed instructions memcheck
+.PHONY: help run test soak lint contract fuzz conform audit bench bench-feed instructions memcheck
 
 help:
 	@echo 'make run      build and start Campanile on SQLite with a demo app and a first notification'
 	@echo 'make test     every check and test, on SQLite and PostgreSQL; installs what it needs'
+	@echo 'make soak     kill processes under load 200 times per database, and compare feeds with what was acknowledged'
 	@echo 'make fuzz     many more random requests through both doors than make test sends'
 	@echo 'make conform  every operation of the OpenAPI document against a server, by schemathesis'
 	@echo 'make lint     formatting, clippy, and the contract against its rules and its baseline'
@@ -28,6 +29,9 @@ run:
 
 test:
 	tests/setup/run.sh
+
+soak:
+	tests/setup/soak.sh
 
 lint: contract
 	cargo fmt --all --check
@@ -52,6 +56,8 @@ audit: $(TOOLS)/bin/cargo-deny
 
 bench:
 	cargo build --locked --release
+	cargo build --locked
+	tests/setup/release.sh target/release/campanile target/debug/campanile
 	node benches/start.mjs target/release/campanile
 	node benches/edge.mjs
 

@@ -6,6 +6,7 @@ use campanile::api::server::{Ended, Server};
 use campanile::api::start;
 use campanile::config::Config;
 use campanile::domain::{self, Service};
+use campanile::failpoint::{Point, hit};
 use campanile::worker;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -40,8 +41,10 @@ pub(super) async fn serve(config: Config) -> Result<(), Fault> {
         }
     };
     stop.cancel();
+    hit(Point::Stopping);
     tasks.close();
     tasks.wait().await;
+    hit(Point::Stopped);
     service.close().await;
     match ended {
         Ended::Drained => tracing::info!("stopped, every call was answered"),

@@ -2,6 +2,9 @@
 //! hold of its page, looks at every recipient once more, writes what becomes of them and moves the page on. So whatever
 //! stops in between, each recipient is dealt with exactly once. Who works and when is not decided here.
 
+#[cfg(debug_assertions)]
+mod broken;
+
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,6 +18,7 @@ use super::card::Cards;
 use super::measure::PageEvent;
 use super::page::{self, Work};
 use super::{Service, campaign, template, user};
+use crate::failpoint::{Point, hit};
 use crate::model::delivery::Counts;
 use crate::model::id::{AppId, NotificationId};
 use crate::model::notification::{
@@ -135,9 +139,15 @@ pub async fn claim(service: &Service) -> Result<Option<Leased>> {
     let (lease, page_rows) = (service.settings.dispatching.lease, service.page_rows());
     let after = service.pace.last();
     let claim = |after: AppId| {
-        service
-            .store
-            .write_background(move |tx| Box::pin(async move { claim_next(tx, after, lease, page_rows).await }))
+        service.store.write_background(move |tx| {
+            Box::pin(async move {
+                let found = claim_next(tx, after, lease, page_rows).await?;
+                if found.is_some() {
+                    hit(Point::LeaseBeforeCommit);
+                }
+                Ok(found)
+            })
+        })
     };
     let nil: AppId = Uuid::nil().into();
     let found = match claim(after).await? {
@@ -146,6 +156,7 @@ pub async fn claim(service: &Service) -> Result<Option<Leased>> {
     };
     service.pace.note(found.map(|page| page.app));
     if found.is_some() {
+        hit(Point::AfterLease);
         service.wake.pages();
     }
     Ok(found)
@@ -195,6 +206,10 @@ pub async fn wait(service: &Service, at_most: Duration) {
 /// # Errors
 /// Whatever the step met; nothing of it was done then.
 pub async fn advance(service: &Service, page: Leased, now: Timestamp) -> Result<Step> {
+    #[cfg(debug_assertions)]
+    if let Some(way) = crate::failpoint::broken() {
+        return broken::advance(service, page, now, way).await;
+    }
     step(service, page, now).instrument(trace_span!("step")).await
 }
 
@@ -216,6 +231,7 @@ async fn step(service: &Service, page: Leased, now: Timestamp) -> Result<Step> {
                     return Ok((Step::Held, true, Counts::default()));
                 };
                 let step = if to == rest.to { Step::Done } else { Step::More };
+                hit(Point::StepBeforeCommit);
                 Ok((step, !tx.is_out_of_time(), counts))
             })
         })
@@ -226,13 +242,14 @@ async fn step(service: &Service, page: Leased, now: Timestamp) -> Result<Step> {
     let (step, _, counts) = stepped?;
     service.measures.recipients(counts);
     match step {
-        Step::More => {}
         Step::Held => service.measures.page_event(PageEvent::GivenBack),
-        Step::Done => service.measures.page_event(PageEvent::Done),
+        Step::More => hit(Point::BetweenSteps),
+        Step::Done => {
+            service.measures.page_event(PageEvent::Done);
+            hit(Point::BeforeCompletion);
+            complete(service, Some((page.app, page.key.notification)), now).await?;
+        }
         Step::Stale => service.measures.page_event(PageEvent::Lost),
-    }
-    if step == Step::Done {
-        complete(service, Some((page.app, page.key.notification)), now).await?;
     }
     service.wake.progress();
     Ok(step)
@@ -250,13 +267,20 @@ pub async fn complete(service: &Service, only: Option<(AppId, NotificationId)>, 
 }
 
 async fn complete_now(service: &Service, only: Option<(AppId, NotificationId)>, now: Timestamp) -> Result<u64> {
-    let complete = service
-        .store
-        .write_background(move |tx| Box::pin(async move { notification::complete_notifications(tx, only, now).await }));
+    let complete = service.store.write_background(move |tx| {
+        Box::pin(async move {
+            let completed = notification::complete_notifications(tx, only, now).await?;
+            if completed > 0 {
+                hit(Point::CompletionBeforeCommit);
+            }
+            Ok(completed)
+        })
+    });
     let completed = complete.await?;
     service.measures.completed.increment(completed);
     let completed = completed.saturating_add(campaign::finish(service, only, now).await?);
     if completed > 0 {
+        hit(Point::CompletionAfterCommit);
         let named = only.map(|(_, id)| tracing::field::display(id));
         tracing::info!(notification.id = named, completed, "notifications became final");
         service.wake.progress();
@@ -284,7 +308,8 @@ pub async fn mend_lanes(service: &Service, now: Timestamp) -> Result<u64> {
 /// # Errors
 /// Those of the database.
 pub async fn give_back(service: &Service, page: Leased) -> Result<()> {
-    release(service, page, Duration::ZERO).await?;
+    release(service, page, Duration::ZERO, Point::GivenBackBeforeCommit).await?;
+    hit(Point::GivenBackAfterCommit);
     service.measures.page_event(PageEvent::GivenBack);
     service.wake.pages();
     Ok(())
@@ -299,7 +324,8 @@ pub async fn give_back(service: &Service, page: Leased) -> Result<()> {
 pub async fn fail(service: &Service, page: Leased, fault: &Error, now: Timestamp) -> Result<()> {
     service.measures.page_event(PageEvent::Failed);
     if fault.reason() == Reason::Unavailable {
-        return release(service, page, backoff(WAIT, 1, WAIT_MAX)).await;
+        let wait = backoff(WAIT, 1, WAIT_MAX);
+        return release(service, page, wait, Point::PutBackBeforeCommit).await;
     }
     let lease = service.settings.dispatching.lease;
     let decided = service.store.write_background(move |tx| {
@@ -310,14 +336,17 @@ pub async fn fail(service: &Service, page: Leased, fault: &Error, now: Timestamp
             Ok(match (rest.len(), page.attempts) {
                 (2.., HALVED_AFTER..) => {
                     pages::halve_page(tx, &page, rest).await?;
+                    hit(Point::HalvedBeforeCommit);
                     Some(PageEvent::Halved)
                 }
                 (..=1, GIVEN_UP_AFTER..) => {
                     give_up(tx, &page, rest.from).await?;
+                    hit(Point::GivenUpBeforeCommit);
                     Some(PageEvent::GivenUp)
                 }
                 (_, attempts) => {
                     pages::release_page(tx, &page, backoff(WAIT, attempts, WAIT_MAX)).await?;
+                    hit(Point::PutBackBeforeCommit);
                     None
                 }
             })
@@ -327,7 +356,11 @@ pub async fn fail(service: &Service, page: Leased, fault: &Error, now: Timestamp
     if let Some(event) = decided {
         service.measures.page_event(event);
     }
+    if decided == Some(PageEvent::Halved) {
+        hit(Point::HalvedAfterCommit);
+    }
     if decided == Some(PageEvent::GivenUp) {
+        hit(Point::GivenUpAfterCommit);
         service.measures.recipients(Counts {
             failed: 1,
             ..Counts::default()
@@ -338,11 +371,15 @@ pub async fn fail(service: &Service, page: Leased, fault: &Error, now: Timestamp
     Ok(())
 }
 
-async fn release(service: &Service, page: Leased, wait: Duration) -> Result<()> {
-    service
-        .store
-        .write_background(move |tx| Box::pin(async move { pages::release_page(tx, &page, wait).await }))
-        .await
+async fn release(service: &Service, page: Leased, wait: Duration, written: Point) -> Result<()> {
+    let release = service.store.write_background(move |tx| {
+        Box::pin(async move {
+            pages::release_page(tx, &page, wait).await?;
+            hit(written);
+            Ok(())
+        })
+    });
+    release.await
 }
 
 async fn give_up(tx: &Tx, page: &Leased, seq: i64) -> Result<()> {
@@ -380,6 +417,7 @@ async fn run(tx: &Tx, cards: &Cards, (page, rest): (&Leased, Rest), now: Timesta
         .iter_mut()
         .filter(|recipient| faulty.contains(&recipient.seq));
     faulty.for_each(PlannedRecipient::refuse);
+    hit(Point::StepPlanned);
     let work = Work {
         notification: page.key.notification,
         copied: &sending.copied,

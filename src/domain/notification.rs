@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Acting, Service, Written, template, user};
+use crate::failpoint::{Point, hit};
 use crate::model::delivery::{Counts, Reached};
 use crate::model::id::{AppId, NotificationId};
 use crate::model::notification::{
@@ -45,6 +46,7 @@ pub async fn send(service: &Service, acting: &Acting, request: SendRequest) -> R
             service.noted(sent.await?)
         }
     };
+    hit(Point::SendAfterCommit);
     asked.keep_content(&service.cards);
     if !sent.replayed {
         service.measures.sent(sent.value.mode, counts_of(&sent.value));
@@ -78,8 +80,11 @@ async fn send_batch(service: &Service, acting: &Acting, asked: Arc<Asked>) -> Re
                     (uid.clone(), user, Default::default())
                 });
                 let recipients = plan(recipients.collect(), &[], FIRST_SEQ, now);
+                hit(Point::SendPlanned);
                 let what = (send, &*ready.template, &asked.origin);
-                accept(tx, app, what, &recipients, (page_rows, now)).await
+                let sent = accept(tx, app, what, &recipients, (page_rows, now)).await?;
+                hit(Point::SendBeforeCommit);
+                Ok(sent)
             })
         })
         .await

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::failpoint::{Point, hit};
 use crate::model::delivery::Counts;
 use crate::model::feed::{ItemState, StoredItem, expires_at};
 use crate::model::id::{AppId, DeliveryId, NotificationId, UserId};
@@ -40,6 +41,7 @@ pub(crate) struct Work<'a> {
 pub(crate) async fn run(tx: &Tx, app: AppId, pages: &[Work<'_>]) -> Result<()> {
     let lines = pages.iter().map(|page| (page.notification, page.recipients, page.now));
     let new = delivery::insert_deliveries(tx, app, lines).await?;
+    hit(Point::BetweenLedgerAndHeads);
     let items: Vec<StoredItem> = pages.iter().flat_map(|page| items(page, &new)).collect();
     if items.is_empty() {
         return Ok(());
@@ -53,7 +55,10 @@ pub(crate) async fn run(tx: &Tx, app: AppId, pages: &[Work<'_>]) -> Result<()> {
     }
     let last = feed::advance_heads(tx, app, &users).await?;
     feed::advance_categories(tx, app, &categories).await?;
-    feed::insert_items(tx, app, &numbered(items, &users, last)?).await
+    hit(Point::BetweenHeadsAndItems);
+    feed::insert_items(tx, app, &numbered(items, &users, last)?).await?;
+    hit(Point::AfterItems);
+    Ok(())
 }
 
 /// Items with their numbers: each feed's have come last, in their order.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Service;
 use super::feed::sweep::{CHUNK, by_app, users};
+use crate::failpoint::{Point, hit};
 use crate::model::id::{AppId, FeedItemId, NotificationId};
 use crate::model::{Result, Timestamp};
 use crate::store::feed::{self, Candidate};
@@ -75,7 +76,13 @@ async fn purge_notification(service: &Service, of: (AppId, NotificationId), limi
         .store
         .write_background(move |tx| {
             let free = Arc::clone(&free);
-            Box::pin(async move { store::delete_notification(tx, of, &free, limit).await })
+            Box::pin(async move {
+                let removed = store::delete_notification(tx, of, &free, limit).await?;
+                if removed > 0 {
+                    hit(Point::ForgottenBeforeCommit);
+                }
+                Ok(removed)
+            })
         })
         .await
 }
@@ -102,6 +109,9 @@ async fn remove(tx: &Tx, app: AppId, items: &[Candidate]) -> Result<u64> {
         if tx.is_out_of_time() {
             break;
         }
+    }
+    if removed > 0 {
+        hit(Point::RemovedBeforeCommit);
     }
     Ok(removed)
 }

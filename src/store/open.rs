@@ -26,6 +26,7 @@ use super::reader::{Pool, Reader};
 use super::secret::SecretKey;
 use super::sqlite::{SqliteWriter, patiently};
 use super::{Inner, Store, Writer};
+use crate::failpoint::{Point, hit};
 use crate::model::{Error, Reason, Result, Violation};
 use crate::telemetry::Meter;
 
@@ -266,6 +267,7 @@ async fn migrate_at_once(db: &DatabaseConnection) -> Result<(), DbErr> {
     };
     let tx = db.begin_with_options(immediate).await?;
     Migrator::up(&tx, None).await?;
+    hit(Point::Migrating);
     tx.commit().await
 }
 
@@ -274,7 +276,9 @@ async fn migrate_alone(db: &DatabaseConnection) -> Result<()> {
     db.execute_unprepared(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})"))
         .await?;
     // The lock ends with its session, which the caller closes.
-    Migrator::up(db, None).await.map_err(not_migrated)
+    Migrator::up(db, None).await.map_err(not_migrated)?;
+    hit(Point::Migrating);
+    Ok(())
 }
 
 fn not_migrated(error: DbErr) -> Error {

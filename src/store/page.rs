@@ -250,6 +250,21 @@ pub async fn hold_page(db: &impl ConnectionTrait, page: &Leased, lease: Duration
     rest.transpose()
 }
 
+/// All recipients that a page was cut for, whoever holds it and however far it is: what no worker may go by.
+///
+/// # Errors
+/// Those of the database.
+#[cfg(debug_assertions)]
+pub async fn get_whole(db: &impl ConnectionTrait, page: &Leased) -> Result<Option<Rest>> {
+    let row = Entity::find_by_id((page.app, page.key.notification, page.key.number))
+        .one(db)
+        .await?;
+    Ok(row.map(|row| Rest {
+        from: row.from_seq,
+        to: row.to_seq,
+    }))
+}
+
 /// Moves a page on to `next_seq` and adds what the recipients before it came to; behind its last recipient it is done. The
 /// caller owns the row.
 ///

@@ -9,6 +9,7 @@ mod category;
 mod channel;
 mod content;
 mod contract;
+mod crash;
 mod edge;
 mod etag;
 mod feed;

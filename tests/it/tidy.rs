@@ -133,3 +133,29 @@ fn files_stay_short_enough_to_read() {
         .collect();
     assert!(long.is_empty(), "split by meaning: {long:#?}");
 }
+
+#[test]
+fn failpoints_are_in_debug_builds_only() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/failpoint.rs");
+    let text = fs::read_to_string(path).unwrap();
+    // What a release build has: the names of the points, which its code passes, and a step that does nothing.
+    let empty = "pub const fn hit(_: Point) {}";
+    let everywhere = ["macro_rules! points {", "points! {", empty];
+    let (mut wrong, mut before) = (Vec::new(), "");
+    for line in text.lines() {
+        let is_item = line.starts_with(|c: char| c.is_ascii_lowercase());
+        if is_item && before != "#[cfg(debug_assertions)]" && !everywhere.contains(&line) {
+            wrong.push(line);
+        }
+        before = line;
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(text.contains(&format!("#[cfg(not(debug_assertions))]\n{empty}\n")));
+    let words = text.split("#[cfg(debug_assertions)]\n        impl Point {").count();
+    assert_eq!(words, 2, "the words of the points");
+    // Whoever uses more of it than that does not compile for release, so nobody else need be looked at but for the
+    // variables.
+    let reads = |text: &str| text.contains("CAMPANILE_TEST_FAILPOINTS") || text.contains("CAMPANILE_TEST_BROKEN");
+    let readers: Vec<_> = sources("src").into_iter().filter(|(_, text)| reads(text)).collect();
+    assert!(readers.iter().all(|(path, _)| path.ends_with("src/failpoint.rs")));
+}

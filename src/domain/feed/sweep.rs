@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::Service;
+use crate::failpoint::{Point, hit};
 use crate::model::feed::EXPIRED_MAX;
 use crate::model::id::{AppId, FeedItemId, UserId};
 use crate::model::{Error, Result, Timestamp};
@@ -60,6 +61,9 @@ async fn sweep_items(tx: &Tx, app: AppId, items: &[Candidate], now: Timestamp) -
         if tx.is_out_of_time() {
             break;
         }
+    }
+    if swept > 0 {
+        hit(Point::ExpiredBeforeCommit);
     }
     Ok(swept)
 }

@@ -14,6 +14,7 @@ use crate::domain::card::{Cards, VersionContent};
 use crate::domain::page::{self, Work};
 use crate::domain::template::{self, Ready};
 use crate::domain::user;
+use crate::failpoint::{Point, hit};
 use crate::model::id::{AppId, TemplateId, TemplateVersionId};
 use crate::model::notification::{
     NewSend, Notification, NotificationStatus, PlannedRecipient, Sent, check_ways, in_app, plan, settle,
@@ -170,6 +171,7 @@ async fn write_all(tx: &Tx, app: AppId, planned: &[Planned<'_>]) -> Result<()> {
     if planned.is_empty() {
         return Ok(());
     }
+    hit(Point::SendPlanned);
     let rows = planned
         .iter()
         .map(|one| (&one.notification, &one.send().defaults, &one.accepted.asked.origin));
@@ -180,7 +182,9 @@ async fn write_all(tx: &Tx, app: AppId, planned: &[Planned<'_>]) -> Result<()> {
     receivers::insert_recipients(tx, app, &rows.collect::<Vec<_>>()).await?;
     pages::insert_done(tx, app, planned.iter().map(Planned::page)).await?;
     let works: Vec<_> = planned.iter().map(Planned::work).collect();
-    page::run(tx, app, &works).await
+    page::run(tx, app, &works).await?;
+    hit(Point::SendBeforeCommit);
+    Ok(())
 }
 
 impl Planned<'_> {

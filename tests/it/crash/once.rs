@@ -1,0 +1,98 @@
+//! Equal calls at once, through the death of the process that took them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use campanile::failpoint::Point;
+use futures::future::join_all;
+use reqwest::Client;
+use serde_json::json;
+use tokio::sync::Barrier;
+
+use super::aging::Kind;
+use super::load::{Journal, Outcome, attempt, message, receivers, sent, shop};
+use super::server::{KEY, Server, abort_at, chance};
+use super::settled;
+use crate::on_both;
+
+/// Equal calls.
+const CALLS: usize = 32;
+
+on_both! {
+    async fn thirty_two_equal_calls_at_once_are_one_send_even_if_the_process_dies_meanwhile(db) {
+        let mut server = Server::start(&db, &[]).await;
+        shop(&server).await;
+        let mut journal = Journal::default();
+        let ends = [Some(Point::SendBeforeCommit), Some(Point::SendAfterCommit), None, None];
+        for (round, (end, count)) in ends.into_iter().zip([3, 30, 3, 30]).enumerate() {
+            let (key, receivers) = (format!("once-{round}"), receivers(count, 40));
+            server.stop().await;
+            let armed = end.map(|point| abort_at(point, 1));
+            let settings: Vec<_> = armed.iter().map(|(name, armed)| (*name, armed.as_str())).collect();
+            let first = Server::start(&db, &settings).await;
+            let url = Arc::new(std::sync::Mutex::new(first.url.clone()));
+            let calls = calls(&url, &key, &receivers);
+            let restart = async {
+                if let Some(point) = end {
+                    first.died_at(point).await;
+                } else {
+                    tokio::time::sleep(Duration::from_millis(chance(60))).await;
+                    first.kill().await;
+                }
+                let second = Server::start(&db, &[]).await;
+                second.url.clone_into(&mut url.lock().unwrap());
+                second
+            };
+            let (answers, second) = futures::join!(calls, restart);
+            server = second;
+            assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
+            journal.sent.push(sent(Kind::Plain, receivers.clone(), &answers[0]));
+            repeat(&server, &key, &receivers, &answers[0]).await;
+        }
+        assert_eq!(settled(&server, &journal).await, Vec::<String>::new());
+        server.stop().await;
+    }
+}
+
+/// Makes all calls at once, each until it is answered, and gives the answers.
+async fn calls(url: &std::sync::Mutex<String>, key: &str, receivers: &[String]) -> Vec<bytes::Bytes> {
+    let begin = Barrier::new(CALLS);
+    let call = async || {
+        let http = Client::builder().pool_max_idle_per_host(0).build().unwrap();
+        begin.wait().await;
+        loop {
+            let url = url.lock().unwrap().clone();
+            match attempt(message(&http, &url, key, Kind::Plain, receivers)).await {
+                Outcome::Answered(200, body) => return body,
+                Outcome::Answered(status, body) => unreachable!("{status}: {}", String::from_utf8_lossy(&body)),
+                Outcome::PutOff | Outcome::Refused | Outcome::Cut(_) => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+    };
+    join_all((0..CALLS).map(|_| call())).await
+}
+
+/// The same call is answered again, and another one under its key is refused.
+async fn repeat(server: &Server, key: &str, receivers: &[String], answer: &bytes::Bytes) {
+    let again = message(&server.http, &server.url, key, Kind::Plain, receivers)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(again.headers()["idempotent-replayed"], "true");
+    assert_eq!(again.bytes().await.unwrap(), *answer);
+    let other = message(&server.http, &server.url, key, Kind::Plain, &receivers[1..])
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(other.status(), 409, "{}", other.text().await.unwrap());
+    // Whose key it is, is part of what a key is.
+    let stranger = server
+        .http
+        .post(format!("{}/v3/campaigns/notifications/messages", server.url))
+        .header("apikey", format!("{KEY}-of-nobody"))
+        .header("idempotency-key", key)
+        .json(&json!({"templateId": "lasting", "receivers": receivers, "tag": Kind::Plain.tag()}));
+    assert_eq!(stranger.send().await.unwrap().status(), 401);
+}
