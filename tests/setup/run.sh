@@ -44,9 +44,18 @@ start_postgres() {
 }
 
 # The printed commands are for curl.
-demo() {
+curl_needed() {
     command -v curl >/dev/null || { as_root apt-get update -q && as_root apt-get install -q -y --no-install-recommends curl; } >&2
+}
+
+demo() {
+    curl_needed
     node tests/setup/demo.mjs target/debug/campanile
+}
+
+walk() {
+    curl_needed
+    node tests/setup/walk.mjs target/debug/campanile
 }
 
 as_root() {
@@ -68,4 +77,5 @@ fi
 part "unit tests" cargo test --locked --workspace --lib --bins
 part "behavior on SQLite and PostgreSQL" cargo test --locked --test it
 part "make run and the commands it prints" demo
+part "the README's commands that kill a server" walk
 part "examples in the documentation" cargo test --locked --workspace --doc
