@@ -8,13 +8,14 @@ SHELL := bash
 TOOLS := .cache/tools
 CARGO_DENY_VERSION := 0.20.2
 
-.PHONY: help run test soak lint contract fuzz conform audit bench bench-feed instructions memcheck
+.PHONY: help run test soak overload lint contract fuzz conform audit bench bench-feed instructions memcheck
 
 help:
 	@echo 'make run      build and start Campanile on SQLite with a demo app and a first notification'
 	@echo 'make test     every check and test, on SQLite and PostgreSQL; installs what it needs'
 	@echo 'make soak     kill processes under load 200 times per database, and compare feeds with what was acknowledged'
 	@echo 'make fuzz     many more random requests through both doors than make test sends'
+	@echo 'make overload ten times the callers of a release build for a minute, on both databases'
 	@echo 'make conform  every operation of the OpenAPI document against a server, by schemathesis'
 	@echo 'make lint     formatting, clippy, and the contract against its rules and its baseline'
 	@echo 'make audit    licences, sources and duplicates of all dependencies'
@@ -46,6 +47,11 @@ contract: node_modules
 FUZZ_CASES ?= 200000
 fuzz:
 	CAMPANILE_TEST_FUZZ_CASES=$(FUZZ_CASES) cargo test --locked --test it -- fuzz::
+
+# On PostgreSQL too where CAMPANILE_TEST_POSTGRES_URL names one. Quiet cores, or the latencies mean nothing.
+overload:
+	cargo build --locked --release
+	CAMPANILE_TEST_OVERLOAD=1 CAMPANILE_TEST_BINARY=target/release/campanile cargo test --locked --test it -- overload --test-threads 1 --nocapture
 
 conform:
 	cargo build --locked

@@ -298,6 +298,7 @@ fn edge(listen: &str) -> Fallible<(Edge, server::Options, Meter, CancellationTok
         rate: rate::Options::default(),
         deadline_max: Duration::from_secs(30),
         body_read_timeout: Duration::from_secs(10),
+        admission: campanile::api::admission::Options::default(),
     };
     let socket = server::Options {
         listen: listen.parse()?,

@@ -1,6 +1,7 @@
 //! The way in: both doors, gRPC and REST, onto the same handlers. Protobuf and HTTP are known here and nowhere else; no
 //! rule of the product and no SQL is.
 
+pub mod admission;
 pub mod app;
 pub mod call;
 pub mod campaign;

@@ -10,6 +10,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::api::admission;
 use crate::api::edge::{self, caller, rate};
 use crate::api::server;
 use crate::domain::campaign::CampaignLimits;
@@ -65,6 +66,8 @@ pub struct Config {
     pub tenancy: Tenancy,
     /// Requests per app, node and minute.
     pub rate_limits: rate::Options,
+    /// How much is taken on at once.
+    pub admission: admission::Options,
     /// What this process does.
     pub roles: Roles,
     /// Pages that it does at once.
@@ -220,6 +223,7 @@ impl Config {
             rate: self.rate_limits,
             deadline_max: self.deadline_max,
             body_read_timeout: self.body_read_timeout,
+            admission: self.admission,
         }
     }
 
@@ -270,6 +274,7 @@ impl Config {
                 standard: NonZeroU32::new(values.integer("rate_limit")),
                 core: NonZeroU32::new(values.integer("rate_limit_core")),
             },
+            admission: admission(values),
             roles: Roles::from_values(values),
             workers: values.integer("workers"),
             dispatching: Dispatching {
@@ -293,6 +298,15 @@ impl Config {
                 collector: values.optional("otlp_endpoint").map(str::to_owned),
             },
         }
+    }
+}
+
+fn admission(values: &Values) -> admission::Options {
+    admission::Options {
+        calls_max: values.integer("calls_max"),
+        waiting_max: values.integer("calls_waiting_max"),
+        watchers_max: values.integer("watchers_max"),
+        memory_max: values.integer::<usize>("requests_memory_mib").saturating_mul(1 << 20),
     }
 }
 

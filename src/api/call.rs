@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Method;
+use super::admission::{Admission, Place, Watching};
 use crate::domain::{Acting, Written};
 use crate::model::{Caller, Error, Origin, Result, Timestamp, Violation};
 
@@ -56,6 +57,8 @@ pub struct CallHead {
     pub request_id: Arc<str>,
     /// The call's place in a trace, a W3C `traceparent`; `None`: in none.
     pub trace_parent: Option<Arc<str>>,
+    /// Where the call asks whether there is room for it; `None`: there is.
+    pub admission: Option<Admission>,
 }
 
 impl CallHead {
@@ -71,6 +74,8 @@ impl CallHead {
             deadline: self.deadline,
             request_id: self.request_id,
             trace_parent: self.trace_parent,
+            admission: self.admission,
+            place: None,
             idempotency,
         }
     }
@@ -95,11 +100,34 @@ pub struct Call {
     pub request_id: Arc<str>,
     /// The call's place in a trace, a W3C `traceparent`; `None`: in none.
     pub trace_parent: Option<Arc<str>>,
+    /// Where the call asks whether there is room for it; `None`: there is.
+    pub admission: Option<Admission>,
+    /// Its place among the calls at work, from when it got one until its handler ends.
+    pub place: Option<Arc<Place>>,
     /// The idempotency key, on rpcs that take one.
     pub idempotency: Option<Idempotency>,
 }
 
 impl Call {
+    /// Waits for a place among the calls at work.
+    ///
+    /// # Errors
+    /// Too many requests, when too many wait already.
+    pub(crate) async fn enter(&mut self) -> Result<()> {
+        if let Some(admission) = &self.admission {
+            self.place = Some(Arc::new(admission.enter(self.caller).await?));
+        }
+        Ok(())
+    }
+
+    /// Takes a place among the watchers.
+    ///
+    /// # Errors
+    /// Too many requests, when all are taken.
+    pub(crate) fn watch(&self) -> Result<Option<Watching>> {
+        self.admission.as_ref().map(Admission::watch).transpose()
+    }
+
     /// Who asks, for whom, when, and under which idempotency key, as the domain wants to know it.
     ///
     /// # Errors

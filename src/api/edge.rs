@@ -30,6 +30,7 @@ use tonic_health::server::HealthReporter;
 use tower::{BoxError, Layer, Service};
 use tracing::Instrument;
 
+use super::admission::{self, Admission, Share};
 use super::doors::Services;
 use super::ops::{Page, Pages};
 use super::rest::router::{Found, Match};
@@ -81,6 +82,8 @@ pub struct Options {
     pub deadline_max: Duration,
     /// The longest that a client may pause while it sends a request.
     pub body_read_timeout: Duration,
+    /// How much is taken on at once.
+    pub admission: admission::Options,
 }
 
 /// What the layers are given to work with.
@@ -113,6 +116,7 @@ struct Inner {
     /// What was told last; nothing at first.
     serving: Mutex<Option<bool>>,
     in_flight: Gauge,
+    admission: Admission,
     means: Means,
 }
 
@@ -176,6 +180,7 @@ impl Edge {
             limiter: rate::Limiter::new(options.rate),
             deadline_max: options.deadline_max,
             body_read_timeout: options.body_read_timeout,
+            admission: Admission::new(options.admission, &means.meter),
             in_flight: means.meter.gauge(Metric::CallsInFlight, &[]),
             means,
         }))
@@ -393,6 +398,7 @@ impl Inner {
             if ends.is_some_and(|ends| ends <= Instant::now()) {
                 return Err(arrival.too_late());
             }
+            self.admission.look(caller, &self.means.stopping).await?;
             let call = CallHead {
                 method,
                 door: speech.door(),
@@ -402,10 +408,11 @@ impl Inner {
                 deadline: ends,
                 request_id: Arc::clone(arrival.id),
                 trace_parent: arrival.trace_parent.clone(),
+                admission: Some(self.admission.clone()),
             };
             head.extensions.insert(call);
             match target {
-                Target::Rest(found) => call_rest(found, head, body).await,
+                Target::Rest(found) => call_rest(found, head, body, self.admission.share()).await,
                 _ => {
                     let stream = method.server_streaming.then_some(ends);
                     let size = method.body_bytes_max;
@@ -501,7 +508,7 @@ impl Inner {
         B::Error: Into<BoxError>,
     {
         let web = matches!(speech, Speech::Grpc { web: true, .. });
-        let limit = Limit::new(bytes_max);
+        let limit = Limit::new(bytes_max, self.admission.share());
         let framing = if web {
             // Base64 is measured before it is decoded; the decoder behind it holds the exact limit.
             u64::try_from(bytes_max.saturating_mul(WEB_TEXT_GROWTH - 1)).unwrap_or(u64::MAX)
@@ -551,12 +558,12 @@ impl Place {
 }
 
 /// Hands a call to the REST door, its body unpacked and limited.
-async fn call_rest<B>(found: Match, head: Parts, body: B) -> Result<Response>
+async fn call_rest<B>(found: Match, head: Parts, body: B, share: Share) -> Result<Response>
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    let limit = Limit::new(found.route.method.body_bytes_max);
+    let limit = Limit::new(found.route.method.body_bytes_max, share);
     let packed = match head
         .headers
         .get(header::CONTENT_ENCODING)

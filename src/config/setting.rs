@@ -301,6 +301,30 @@ pub static SETTINGS: &[Setting] = &[
         "How long calls in flight may finish after SIGTERM; a second signal exits at once",
     ),
     plain(
+        "calls_max",
+        number("calls", 4, 1_000),
+        "128",
+        "Unary calls that are at work at once; more wait for their turn, apps one after the other. An app gets three quarters of them",
+    ),
+    plain(
+        "calls_waiting_max",
+        number("calls", 2, 100_000),
+        "1024",
+        "Calls that wait for their turn; more are refused with 429. An app gets half of them",
+    ),
+    plain(
+        "watchers_max",
+        number("streams", 1, 100_000),
+        "1000",
+        "Streams of progress that are open at once; more are refused with 429",
+    ),
+    plain(
+        "requests_memory_mib",
+        number("MiB", 16, 65_536),
+        "64",
+        "Memory that requests being read or served may take together, estimated as eight times their bodies; more are refused with 429. A request counts with half of it at most",
+    ),
+    plain(
         "connections_max",
         number("connections", 1, 1_000_000),
         "10000",

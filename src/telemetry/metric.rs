@@ -75,6 +75,10 @@ metrics! {
     RequestDuration = "campanile_request_duration_seconds" Seconds ["rpc", "door"],
     /// Calls whose answer has not begun
     CallsInFlight = "campanile_calls_in_flight" Gauge [],
+    /// Calls that wait for their turn
+    CallsWaiting = "campanile_calls_waiting" Gauge [],
+    /// Calls that were refused because the service had enough to do, by the `limit` that they met (`waiting`, `watchers`, `memory`)
+    OverloadRefusals = "campanile_overload_refusals_total" Counter ["limit"],
     /// Client connections that are open
     Connections = "campanile_connections_open" Gauge [],
     /// Writes that wait for the database or are at work, of requests (`api`) and of workers and sweeps (`background`)

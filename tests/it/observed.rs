@@ -13,8 +13,9 @@ use serde_json::json;
 use crate::support::database::{Backend, TestDatabase};
 use crate::support::metrics::Metrics;
 use crate::support::rpc::Door;
+use crate::support::server::http1;
 use crate::support::shop::Shop;
-use crate::support::world::World;
+use crate::support::world::{World, call};
 use crate::{everywhere, on_both};
 
 fn uids(count: usize) -> Vec<String> {
@@ -189,6 +190,49 @@ on_both! {
             assert!(index != "notifications_oldest" || !plan.contains("Seq Scan") && !plan.contains("TEMP B-TREE"), "{plan}");
         }
     }
+}
+
+#[tokio::test]
+async fn watchers_beyond_the_limit_are_told_to_come_back_on_both_doors() {
+    let db = TestDatabase::new(Backend::Sqlite).await.unwrap();
+    let world = World::start_behind(db, Door::Rest, |_| {}, |edge| edge.admission.watchers_max = 1).await;
+    let shop = Shop::open(&world).await;
+    let sent = shop
+        .call(
+            "SendNotification",
+            json!({"templateId": "plain", "receivers": uids(11)}),
+        )
+        .await;
+    let id = &sent.data()["batchId"];
+    let url = format!(
+        "{}/v3/campaigns/notifications/{}/progress",
+        world.url(),
+        id.as_str().unwrap()
+    );
+    let watch = || shop.caller.dress(http1().get(&url)).send();
+    let first = watch().await.unwrap();
+    assert_eq!(first.status(), 200);
+    let refused = watch().await.unwrap();
+    assert_eq!(
+        (
+            refused.status().as_u16(),
+            refused.headers()["retry-after"].to_str().unwrap()
+        ),
+        (429, "1")
+    );
+    let request = json!({"notificationId": id});
+    let over_grpc = call(&world.through(Door::Grpc), "WatchNotification", &shop.caller, &request).await;
+    assert_eq!((over_grpc.status, over_grpc.code()), (429, "ERR_TOO_MANY_REQUESTS"));
+    let page = world.metrics().await;
+    assert_eq!(page.value("campanile_overload_refusals_total{limit=\"watchers\"}"), 2.0);
+    // The place is free again once the server has noticed that the watcher is gone.
+    drop(first);
+    let again = async {
+        while watch().await.unwrap().status() != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! process.
 
 mod memory;
+mod overload;
 mod trace;
 
 use std::path::Path;

@@ -11,7 +11,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
 use super::idempotency::{self, REPLAYED};
-use super::sse::Events;
+use super::sse::{self, Events};
 use crate::api::check::{Checked, Problems};
 use crate::api::method::too_large;
 use crate::api::{Call, CallHead, Method, Reply, status};
@@ -29,8 +29,9 @@ where
     Req: Checked + Message,
     Answer: Future<Output = Result<Reply<Res>>>,
 {
-    let (call, request) = open(request)?;
+    let (mut call, request) = open(request)?;
     let (method, id) = (call.method, Arc::clone(&call.request_id));
+    call.enter().await.map_err(|error| refused(method, &id, &error))?;
     match handle(call, request).await {
         Ok(reply) => {
             let mut response = Response::new(reply.message);
@@ -55,11 +56,14 @@ where
     E: Send + 'static,
     Answer: Future<Output = Result<Events<E>>>,
 {
-    let (call, request) = open(request)?;
+    let (mut call, request) = open(request)?;
     let (method, id) = (call.method, Arc::clone(&call.request_id));
-    let events = handle(call, request)
-        .await
-        .map_err(|error| refused(method, &id, &error))?;
+    let opened = async {
+        call.enter().await?;
+        let watching = call.watch()?;
+        Ok(sse::hold(handle(call, request).await?, watching))
+    };
+    let events: Events<E> = opened.await.map_err(|error| refused(method, &id, &error))?;
     let events = events.map(move |event| event.map_err(|error| refused(method, &id, &error)));
     Ok(Response::new(events.boxed()))
 }

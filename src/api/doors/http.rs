@@ -76,7 +76,12 @@ where
         async move {
             let door = Door::new(&request, binding, dialect);
             let events = match door.open::<Req>(request, values).await {
-                Ok((call, request)) => handle(api, call, request).await,
+                Ok((call, request)) => match call.watch() {
+                    Ok(watching) => handle(api, call, request)
+                        .await
+                        .map(|events| sse::hold(events, watching)),
+                    Err(error) => Err(error),
+                },
                 Err(error) => Err(error),
             };
             match events {
@@ -132,7 +137,9 @@ impl Door {
         let mut request = Req::default();
         self.read_message(&mut request, &bytes, &mut problems)?;
         self.read_parts(&mut request, &parts, &values, &mut problems);
-        enter(head, request, &parts.headers, problems)
+        let (mut call, request) = enter(head, request, &parts.headers, problems)?;
+        call.enter().await?;
+        Ok((call, request))
     }
 
     /// Reads the body.

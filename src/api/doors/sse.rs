@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::Stream;
 use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
 use http_body::Frame;
@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::grpc::note;
 use crate::api::Method;
+use crate::api::admission::Watching;
 use crate::api::rest::writer::{Outgoing, Writer};
 use crate::api::rest::{Body, Dialect, Response};
 use crate::model::Result;
@@ -36,6 +37,14 @@ pub trait Event: Outgoing {
 
     /// Writes the member that is set.
     fn write_event(&self, to: &mut Writer);
+}
+
+/// The events of a stream that has a place among the watchers for as long as it lasts.
+pub(super) fn hold<E: Send + 'static>(events: Events<E>, place: Option<Watching>) -> Events<E> {
+    let hold = move |_: &Result<E>| {
+        let _held = &place;
+    };
+    events.inspect(hold).boxed()
 }
 
 /// What a stream's answer needs beside its events.

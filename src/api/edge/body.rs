@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, timeout};
 use tower::BoxError;
 
+use crate::api::admission::Share;
 use crate::model::{Error, Reason};
 
 /// How much of a refused body is read and thrown away before the answer. Without it an HTTP/2 client that is still
@@ -157,14 +158,19 @@ fn size(frame: &Frame<Bytes>) -> u64 {
 pub(crate) struct Limit {
     bytes: u64,
     exceeded: Arc<AtomicBool>,
+    share: Arc<Share>,
+    /// Whether there was no room for the body.
+    crowded: Arc<AtomicBool>,
 }
 
 impl Limit {
-    /// A limit that nothing has reached.
-    pub(crate) fn new(bytes: usize) -> Self {
+    /// A limit that nothing has reached, of a body that takes its share of the memory for as long as this lives.
+    pub(crate) fn new(bytes: usize, share: Share) -> Self {
         Self {
             bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
             exceeded: Arc::default(),
+            share: Arc::new(share),
+            crowded: Arc::default(),
         }
     }
 
@@ -177,8 +183,18 @@ impl Limit {
         }
     }
 
-    /// The refusal, when the limit was exceeded.
+    /// Takes the memory that a frame needs; says whether there is any.
+    fn take(&self, frame: &Frame<Bytes>) -> bool {
+        let taken = self.share.take(usize::try_from(size(frame)).unwrap_or(usize::MAX));
+        self.crowded.store(!taken, Ordering::Release);
+        taken
+    }
+
+    /// The refusal, when the limit was exceeded or there was no room.
     pub(crate) fn refusal(&self) -> Option<Error> {
+        if self.crowded.load(Ordering::Acquire) {
+            return Some(self.share.refusal());
+        }
         let exceeded = self.exceeded.load(Ordering::Acquire);
         exceeded.then(|| {
             let problem = format!(
@@ -222,12 +238,15 @@ where
                 Some(Ok(frame)) => left.checked_sub(size(&frame)).map(|rest| (rest, frame)),
             }
         };
-        if let Some((rest, frame)) = rest {
-            this.left = Some(rest);
-            return Poll::Ready(Some(Ok(frame)));
-        }
         this.left = None;
-        this.limit.exceeded.store(true, Ordering::Release);
+        match rest {
+            None => this.limit.exceeded.store(true, Ordering::Release),
+            Some((rest, frame)) if this.limit.take(&frame) => {
+                this.left = Some(rest);
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            Some(_) => {}
+        }
         Poll::Ready(this.limit.refusal().map(|error| Err(error.into())))
     }
 
@@ -246,6 +265,7 @@ mod tests {
     use http_body_util::{BodyExt, Full, StreamBody};
 
     use super::*;
+    use crate::api::admission::{Admission, Options};
 
     type Frames = StreamBody<futures::stream::BoxStream<'static, Result<Frame<Bytes>, BoxError>>>;
 
@@ -261,9 +281,35 @@ mod tests {
         StreamBody::new(frames.chain(futures::stream::pending()).boxed())
     }
 
+    fn limited(bytes: usize) -> Limit {
+        let meter = crate::telemetry::Meter::new();
+        Limit::new(bytes, Admission::new(Options::default(), &meter).share())
+    }
+
+    #[tokio::test]
+    async fn a_body_that_finds_no_memory_is_refused_and_gives_back_what_it_took() {
+        let options = Options {
+            memory_max: 160,
+            ..Options::default()
+        };
+        let house = Admission::new(options, &crate::telemetry::Meter::new());
+        let (one, two) = (Limit::new(1_000, house.share()), Limit::new(1_000, house.share()));
+        assert!(
+            one.around(pieces(3, 9), 0).collect().await.is_ok(),
+            "one alone may be as large as it likes"
+        );
+        assert!(two.around(pieces(2, 9), 0).collect().await.is_ok());
+        let three = Limit::new(1_000, house.share());
+        assert!(three.around(pieces(1, 9), 0).collect().await.is_err());
+        assert_eq!(three.refusal().unwrap().reason(), Reason::TooManyRequests);
+        drop((one, two, three));
+        let four = Limit::new(1_000, house.share());
+        assert!(four.around(pieces(1, 9), 0).collect().await.is_ok());
+    }
+
     #[tokio::test]
     async fn a_body_of_exactly_the_limit_passes_and_one_more_byte_does_not() {
-        let limit = Limit::new(4);
+        let limit = limited(4);
         let body = limit.around(Full::new(Bytes::from_static(b"1234")), 0);
         assert_eq!(body.collect().await.unwrap().to_bytes(), "1234");
         assert!(limit.refusal().is_none());
@@ -274,7 +320,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_without_length_fails_where_it_goes_over() {
-        let limit = Limit::new(4);
+        let limit = limited(4);
         let mut body = limit.around(pieces(3, 3), 0);
         assert!(body.frame().await.unwrap().is_ok());
         assert!(body.frame().await.unwrap().is_err());

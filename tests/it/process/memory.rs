@@ -9,14 +9,14 @@ use super::{BOOTSTRAP_KEY, Running};
 use crate::edge::flood;
 use crate::support::server::{http1, http2};
 
-const MIB: usize = 1 << 20;
+pub(super) const MIB: usize = 1 << 20;
 /// What the largest requests may add to the memory of an idle server.
 const GROWTH_MAX: usize = 64 * MIB;
 /// What a series of the largest requests of every kind may add to it.
 const SERIES_MAX: usize = 128 * MIB;
 
 /// A line of the kernel's account of a process, in bytes.
-fn memory(pid: u32, name: &str) -> usize {
+pub(super) fn memory(pid: u32, name: &str) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     let kilobytes: usize = line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap();

@@ -1,6 +1,6 @@
 //! The binary in a process of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
@@ -13,9 +13,20 @@ pub(crate) const BOOTSTRAP_KEY: &str = "bootstrap-key-of-the-process-tests-01";
 
 /// The binary with these words, in this folder and in an environment that holds nothing else.
 pub(crate) fn command(folder: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_campanile"));
+    let mut command = Command::new(program());
     command.args(words);
     dressed(command, folder)
+}
+
+/// The program: the one of this build, unless the run names another.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test run is told by its environment which build it is to measure"
+)]
+fn program() -> PathBuf {
+    let named = std::env::var_os("CAMPANILE_TEST_BINARY").map(PathBuf::from);
+    let named = named.map(|path| Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
+    named.unwrap_or_else(|| env!("CARGO_BIN_EXE_campanile").into())
 }
 
 /// A server that starts after these words of a shell, such as those that limit what it may have.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use campanile::api::admission;
 use campanile::api::edge::caller::{self, FindKey};
 use campanile::api::edge::{Doors, Edge, Means, Options, rate};
 use campanile::api::ops::{CheckReady, Look, Pages};
@@ -46,6 +47,7 @@ impl Setup {
                 },
                 deadline_max: Duration::from_secs(30),
                 body_read_timeout: Duration::from_secs(10),
+                admission: admission::Options::default(),
             },
             server: server::Options {
                 listen: ([127, 0, 0, 1], 0).into(),

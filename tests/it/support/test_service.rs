@@ -177,6 +177,7 @@ impl doors::TestApi for Echo {
 pub(crate) fn head(method: &'static Method, door: Door) -> CallHead {
     CallHead {
         trace_parent: None,
+        admission: None,
         method,
         door,
         caller: Caller::Public,

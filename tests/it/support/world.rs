@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use campanile::api::edge::Options;
 use campanile::api::start;
 use campanile::domain::{Service, Settings, identity, measure};
 use campanile::model::{Clock, Timestamp};
@@ -63,6 +64,13 @@ impl Caller {
         self.with("idempotency-key", key)
     }
 
+    /// A request with what this caller presents.
+    pub(crate) fn dress(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        self.0
+            .iter()
+            .fold(request, |request, (name, value)| request.header(*name, value))
+    }
+
     fn with(&self, name: &'static str, value: &str) -> Self {
         let mut headers = self.0.clone();
         headers.push((name, value.to_owned()));
@@ -89,6 +97,16 @@ impl World {
 
     /// The same with other settings.
     pub(crate) async fn start_with(db: TestDatabase, door: Door, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_behind(db, door, change, |_| {}).await
+    }
+
+    /// The same with other limits of the layers in front as well.
+    pub(crate) async fn start_behind(
+        db: TestDatabase,
+        door: Door,
+        change: impl FnOnce(&mut Settings),
+        limit: impl FnOnce(&mut Options),
+    ) -> Self {
         let clock = Clock::fixed(Timestamp::from_millis(NOON).unwrap());
         let mut settings = Settings {
             clock: clock.clone(),
@@ -97,7 +115,7 @@ impl World {
         change(&mut settings);
         let service = Service::open(settings).await.unwrap();
         let (keys, looks) = (service.clone(), service.clone());
-        let setup = Setup {
+        let mut setup = Setup {
             find_key: Arc::new(move |digest| {
                 let service = keys.clone();
                 Box::pin(async move { identity::find_key(&service, digest).await })
@@ -110,6 +128,7 @@ impl World {
             clock: clock.clone(),
             ..Setup::new()
         };
+        limit(&mut setup.edge);
         let server = TestServer::start(start::doors(&service).unwrap(), setup).await;
         Self {
             client: Client::new(door, &server.url),
@@ -159,6 +178,11 @@ impl World {
     pub(crate) async fn get(&self, path: &str, caller: &Caller) -> Answer {
         let headers: Vec<_> = caller.0.iter().map(|(name, value)| (*name, value.as_str())).collect();
         self.client.get(path, &headers).await
+    }
+
+    /// Where the server listens.
+    pub(crate) fn url(&self) -> &str {
+        &self.server.url
     }
 
     /// What the metrics page shows.
