@@ -88,7 +88,7 @@ fn method(package: &Package, service: &Service, rpc: &Rpc, name: &str, code: &mu
         "    /// `{full}`.\n    pub static {name}: rt::Method = rt::Method {{\n        service: {service:?},\n        rpc: {rpc_name:?},\n        \
          grpc_path: {path:?},\n        success_status: {status},\n        callers: &[{callers}],\n        \
          on_behalf_of: rt::OnBehalfOf::{behalf},\n        idempotency_key: {key},\n        body_bytes_max: {bytes},\n        \
-         rate_class: rt::RateClass::{rate},\n        reasons: &[{reasons}],\n        server_streaming: {streaming},\n        \
+         rate_class: rt::RateClass::{rate},\n        reasons: &[{reasons}],\n        server_streaming: {streaming},\n        takes_file: false,\n        \
          secret_answer: {secret},\n        deprecated: {deprecated},\n    }};\n\n",
         full = rpc.descriptor.full_name(),
         service = service.descriptor.full_name(),

@@ -23,6 +23,7 @@ pub mod server;
 pub mod start;
 pub mod status;
 pub mod template;
+pub mod upload;
 pub mod user;
 pub mod variable;
 

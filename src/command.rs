@@ -133,6 +133,11 @@ pub(crate) async fn open(config: &Config) -> Result<Service, Fault> {
     settings.auto_create_users = config.auto_create_users;
     settings.channel_limits.clone_from(&config.channel_limits);
     settings.campaigns = config.campaigns;
+    if let Some(folder) = &config.uploads.folder {
+        settings.files.folder.clone_from(folder);
+    }
+    settings.files.bytes_max = config.uploads.bytes_max;
+    settings.public_url.clone_from(&config.public_url);
     settings.retention = config.retention;
     settings.region.clone_from(&config.tenancy.region);
     settings.dispatching = config.dispatching;

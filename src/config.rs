@@ -76,6 +76,10 @@ pub struct Config {
     pub dispatching: Dispatching,
     /// What campaigns are held to.
     pub campaigns: CampaignLimits,
+    /// Uploaded files.
+    pub uploads: Uploads,
+    /// Where clients reach the service; `None`: where the one that asks has reached it.
+    pub public_url: Option<String>,
     /// Whether an unknown uid becomes a user on first use.
     pub auto_create_users: bool,
     /// How many channels of each type an app may have.
@@ -161,6 +165,15 @@ pub struct Tenancy {
     pub host_pattern: Option<String>,
     /// The word for `{region}`, also told in events.
     pub region: String,
+}
+
+/// Uploaded files.
+#[derive(Clone, Debug)]
+pub struct Uploads {
+    /// Their folder; `None`: where the service keeps them by itself.
+    pub folder: Option<PathBuf>,
+    /// The largest one, in bytes.
+    pub bytes_max: u64,
 }
 
 /// The log.
@@ -285,18 +298,35 @@ impl Config {
                 recipients_max: values.integer("campaign_recipients_max"),
                 misfire_grace: seconds("misfire_grace_seconds"),
             },
+            uploads: Uploads::from_values(values),
+            public_url: values.optional("public_url").map(str::to_owned),
             auto_create_users: values.text("auto_create_users") == "true",
             channel_limits: values.parsed("channel_types").unwrap_or_default(),
             retention: Duration::from_secs(values.integer::<u64>("retention_days").saturating_mul(DAY_SECONDS)),
-            log: Log {
-                filter: values.text("log"),
-                format: if values.text("log_format") == "json" {
-                    LogFormat::Json
-                } else {
-                    LogFormat::Text
-                },
-                collector: values.optional("otlp_endpoint").map(str::to_owned),
+            log: Log::from_values(values),
+        }
+    }
+}
+
+impl Uploads {
+    fn from_values(values: &Values) -> Self {
+        Self {
+            folder: values.optional("uploads_folder").map(PathBuf::from),
+            bytes_max: values.integer("upload_bytes_max"),
+        }
+    }
+}
+
+impl Log {
+    fn from_values(values: &Values) -> Self {
+        Self {
+            filter: values.text("log"),
+            format: if values.text("log_format") == "json" {
+                LogFormat::Json
+            } else {
+                LogFormat::Text
             },
+            collector: values.optional("otlp_endpoint").map(str::to_owned),
         }
     }
 }

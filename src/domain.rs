@@ -27,6 +27,7 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::files::Files;
 use crate::model::channel::ChannelLimits;
 use crate::model::id::AppId;
 use crate::model::user::Uid;
@@ -39,6 +40,7 @@ use measure::Measures;
 use notification::Sends;
 use wake::Wake;
 
+pub use crate::files::{Draft, FileSettings, too_large as file_too_large};
 pub use crate::store::{Once, SecretKey, StoreSettings, Written};
 pub use card::{Cards, VersionContent};
 
@@ -62,6 +64,10 @@ pub struct Settings {
     pub dispatching: Dispatching,
     /// What campaigns are held to.
     pub campaigns: CampaignLimits,
+    /// Where uploaded files are.
+    pub files: FileSettings,
+    /// Where clients reach the service; `None`: where the one that asks has reached it.
+    pub public_url: Option<String>,
     /// Where the time comes from.
     pub clock: Clock,
 }
@@ -71,6 +77,8 @@ impl Settings {
     #[must_use]
     pub fn new(store: StoreSettings) -> Self {
         Self {
+            files: FileSettings::new(store.folder().unwrap_or_else(|| "data".into()).join("uploads")),
+            public_url: None,
             store,
             auto_create_users: true,
             channel_limits: ChannelLimits::default(),
@@ -90,6 +98,7 @@ pub struct Service {
     settings: Arc<Settings>,
     cards: Cards,
     sends: Sends,
+    files: Files,
     pace: Arc<Pace>,
     wake: Wake,
     measures: Arc<Measures>,
@@ -109,6 +118,7 @@ impl Service {
             sends: notification::sends(&store, &cards, settings.auto_create_users),
             store,
             measures: Arc::new(Measures::new(settings.store.meter.clone())),
+            files: Files::new(settings.files.clone()),
             settings: Arc::new(settings),
             cards,
             pace: Arc::default(),
@@ -127,6 +137,18 @@ impl Service {
     #[must_use]
     pub fn region(&self) -> &str {
         &self.settings.region
+    }
+
+    /// The largest file that is taken, in bytes.
+    #[must_use]
+    pub fn upload_bytes_max(&self) -> u64 {
+        self.files.bytes_max()
+    }
+
+    /// Where clients reach the service, if the installation says so.
+    #[must_use]
+    pub fn public_url(&self) -> Option<&str> {
+        self.settings.public_url.as_deref()
     }
 
     /// Whether the database answers.

@@ -4,6 +4,7 @@ pub mod api;
 pub mod config;
 pub mod domain;
 pub mod failpoint;
+pub mod files;
 pub mod model;
 pub mod pb;
 pub mod store;

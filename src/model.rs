@@ -13,6 +13,7 @@ pub mod document;
 pub mod error;
 pub mod feed;
 pub mod id;
+pub mod import;
 pub mod name;
 pub mod notification;
 pub mod origin;

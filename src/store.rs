@@ -29,6 +29,7 @@ mod error;
 pub mod feed;
 mod group;
 pub mod idempotency;
+pub mod import;
 pub mod lane;
 mod link;
 pub mod list;

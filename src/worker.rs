@@ -3,6 +3,7 @@
 
 pub mod complete;
 pub mod dispatch;
+pub mod import;
 pub mod schedule;
 pub mod sweep;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::domain::{self, Service};
+use crate::domain::{self, Service, campaign};
 use crate::model::retry::backoff;
 
 /// The longest rest of a worker whose steps fail one after the other.
@@ -28,11 +29,15 @@ pub enum Turn {
     Failed,
 }
 
-/// Starts every background duty, and so many workers that do pages. Each ends when `stop` is cancelled: a worker after the
-/// step that it is in, the others in the middle of a step, which is one transaction and then did not happen.
+/// Starts every background duty, and so many workers that do pages. Each ends when `stop` is cancelled: a worker, and
+/// an import, after the step that it is in, the others in the middle of a step, which is one transaction and then did not
+/// happen.
 pub fn start(service: &Service, workers: usize, tasks: &TaskTracker, stop: &CancellationToken) {
     for _ in 0..workers {
         tasks.spawn(work(service.clone(), stop.clone()));
+    }
+    for _ in 0..import::AT_ONCE {
+        tasks.spawn(import(service.clone(), stop.clone()));
     }
     let (service, stop) = (service.clone(), stop.clone());
     tasks.spawn(async move {
@@ -58,6 +63,26 @@ async fn work(service: Service, stop: CancellationToken) {
                 Turn::Failed => tokio::time::sleep(backoff(dispatch::INTERVAL, failures, FAILED_REST_MAX)).await,
             }
             // A database that is known to be away is waited for, instead of asking it again and again.
+            service.reachable().await;
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = rest => {}
+        }
+    }
+}
+
+async fn import(service: Service, stop: CancellationToken) {
+    let mut failures = 0;
+    while !stop.is_cancelled() {
+        let turn = import::turn(&service, service.clock().now()).await;
+        failures = if turn == Turn::Failed { failures + 1 } else { 0 };
+        let rest = async {
+            match turn {
+                Turn::Again => tokio::task::yield_now().await,
+                Turn::Rest => campaign::import::wait(&service, import::INTERVAL).await,
+                Turn::Failed => tokio::time::sleep(backoff(import::INTERVAL, failures, FAILED_REST_MAX)).await,
+            }
             service.reachable().await;
         };
         tokio::select! {

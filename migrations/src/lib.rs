@@ -23,6 +23,7 @@ mod m0012_retention;
 mod m0013_open_pages;
 mod m0014_observed;
 mod m0015_campaigns;
+mod m0016_imports;
 
 /// Applies the migrations in order.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0013_open_pages::Migration),
             Box::new(m0014_observed::Migration),
             Box::new(m0015_campaigns::Migration),
+            Box::new(m0016_imports::Migration),
         ]
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::uri::Authority;
+
 use super::Method;
 use super::admission::{Admission, Place, Watching};
 use crate::domain::{Acting, Written};
@@ -53,6 +55,8 @@ pub struct CallHead {
     pub now: Timestamp,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
+    /// The host that the request names.
+    pub authority: Option<Authority>,
     /// The id that ties the call's log lines together, and is answered in `x-request-id`.
     pub request_id: Arc<str>,
     /// The call's place in a trace, a W3C `traceparent`; `None`: in none.
@@ -72,6 +76,7 @@ impl CallHead {
             on_behalf_of: self.on_behalf_of,
             now: self.now,
             deadline: self.deadline,
+            authority: self.authority,
             request_id: self.request_id,
             trace_parent: self.trace_parent,
             admission: self.admission,
@@ -96,6 +101,8 @@ pub struct Call {
     pub now: Timestamp,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
+    /// The host that the request names.
+    pub authority: Option<Authority>,
     /// The id that ties the call's log lines together, and is answered in `x-request-id`.
     pub request_id: Arc<str>,
     /// The call's place in a trace, a W3C `traceparent`; `None`: in none.

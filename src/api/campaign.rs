@@ -1,5 +1,6 @@
 //! Campaigns between protobuf and the domain. It decides nothing.
 
+pub(super) mod import;
 mod progress;
 mod recipient;
 
@@ -244,6 +245,63 @@ impl CampaignApi for Api {
             recipient: Some(recipient::recipient(member, checks)),
         }))
     }
+
+    async fn create_campaign_upload_url(
+        &self,
+        call: Call,
+        request: v1::CreateCampaignUploadUrlRequest,
+    ) -> Result<Reply<v1::CreateCampaignUploadUrlResponse>> {
+        let base = import::base(&call, self.service.public_url());
+        let id = id_of(&request.campaign_id)?;
+        let found = campaign::import::upload_url(&self.service, &call.acting()?, id).await?;
+        Ok(Reply::of(found, |found| import::upload_url(found, &base)))
+    }
+
+    async fn import_campaign_csv(
+        &self,
+        call: Call,
+        request: v1::ImportCampaignCsvRequest,
+    ) -> Result<Reply<v1::ImportCampaignCsvResponse>> {
+        let (id, format) = (id_of(&request.campaign_id)?, import::format_of(&request));
+        let file = (request.s3_key, format);
+        let started = campaign::import::start(&self.service, &call.acting()?, id, file).await?;
+        Ok(Reply::of(started, |job| v1::ImportCampaignCsvResponse {
+            job: Some(job.into()),
+        }))
+    }
+
+    async fn get_campaign_import_status(
+        &self,
+        call: Call,
+        request: v1::GetCampaignImportStatusRequest,
+    ) -> Result<Reply<v1::GetCampaignImportStatusResponse>> {
+        let job = campaign::import::status(&self.service, &call.acting()?, id_of(&request.campaign_id)?).await?;
+        Ok(Reply::new(v1::GetCampaignImportStatusResponse {
+            job: Some(job.into()),
+        }))
+    }
+
+    async fn cancel_campaign_import(
+        &self,
+        call: Call,
+        request: v1::CancelCampaignImportRequest,
+    ) -> Result<Reply<v1::CancelCampaignImportResponse>> {
+        let id = id_of(&request.campaign_id)?;
+        let cancelled = campaign::import::cancel(&self.service, &call.acting()?, id).await?;
+        Ok(Reply::of(cancelled, |job| v1::CancelCampaignImportResponse {
+            job: Some(job.into()),
+        }))
+    }
+
+    async fn list_campaign_import_errors(
+        &self,
+        call: Call,
+        request: v1::ListCampaignImportErrorsRequest,
+    ) -> Result<Reply<v1::ListCampaignImportErrorsResponse>> {
+        let (id, page) = (id_of(&request.campaign_id)?, import::page_of(&request)?);
+        let found = campaign::import::list_problems(&self.service, &call.acting()?, id, &page).await?;
+        Ok(Reply::new(import::problems(&page, found)))
+    }
 }
 
 impl From<CampaignView> for v1::Campaign {
@@ -342,7 +400,7 @@ fn number(number: i32) -> Option<u32> {
 }
 
 // What is no id of a campaign names none, so it is as unknown as an id that nobody has.
-fn id_of(text: &str) -> Result<CampaignId> {
+pub(super) fn id_of(text: &str) -> Result<CampaignId> {
     text.parse()
         .ok()
         .ok_or_else(|| Error::not_found(Reason::CampaignNotFound, "campaignId", text))

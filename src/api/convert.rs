@@ -48,6 +48,12 @@ pub fn structure(object: Map<String, Json>) -> Struct {
     }
 }
 
+/// A number of bytes or lines as the contract carries it.
+#[must_use]
+pub fn long(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 /// A count as the contract carries it.
 #[must_use]
 pub fn count(count: u32) -> i32 {

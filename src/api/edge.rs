@@ -23,7 +23,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryFutureExt};
 use http::request::Parts;
-use http::{Version, header};
+use http::{HeaderValue, Version, header};
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -326,11 +326,15 @@ impl Inner {
             return Place { target, rpc, speech };
         }
         match self.rest.find(&head.method, path) {
-            Found::Route(found) => Place {
-                rpc: rpc_name(found.route.method),
-                speech: Speech::Rest(found.route.dialect),
-                target: Target::Rest(found),
-            },
+            Found::Route(found) => {
+                let content_type = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+                let found = found.of_type(content_type.unwrap_or_default());
+                Place {
+                    rpc: rpc_name(found.route.method),
+                    speech: Speech::Rest(found.route.dialect),
+                    target: Target::Rest(found),
+                }
+            }
             Found::MethodNotAllowed { allow } => {
                 let refusal = rest::error::method_not_allowed(speech.dialect(), &head.method, &allow);
                 Place::refused(refusal, speech)
@@ -406,6 +410,7 @@ impl Inner {
                 on_behalf_of: caller::on_behalf_of(&head.headers, method, speech.dialect())?,
                 now: self.means.clock.now(),
                 deadline: ends,
+                authority: host::authority(&head),
                 request_id: Arc::clone(arrival.id),
                 trace_parent: arrival.trace_parent.clone(),
                 admission: Some(self.admission.clone()),
@@ -452,7 +457,7 @@ impl Inner {
 
     /// When a call ends: at its caller's deadline, and unless it is a stream at the server's own.
     fn ends(&self, method: &Method, started: Instant, waits: Option<Duration>) -> Option<Instant> {
-        let longest = (!method.server_streaming).then_some(self.deadline_max);
+        let longest = (!method.server_streaming && !method.takes_file).then_some(self.deadline_max);
         let wait = match (waits, longest) {
             (Some(own), Some(longest)) => Some(own.min(longest)),
             (own, longest) => own.or(longest),

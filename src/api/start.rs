@@ -11,7 +11,7 @@ use super::edge::{Doors, Edge, Means, Options};
 use super::ops::Pages;
 use super::rest::Router;
 use super::rest::dialect::CAMPAIGNS;
-use super::{Api, doors as generated};
+use super::{Api, doors as generated, upload};
 use crate::domain::{Service, identity, measure};
 use crate::model::{Error, Result};
 
@@ -69,6 +69,8 @@ pub fn no_doors() -> Result<Doors> {
 /// Internal, when the routes contradict each other, which the build has excluded.
 pub fn doors(service: &Service) -> Result<Doors> {
     let (api, dialect) = (Arc::new(Api::new(service.clone())), &CAMPAIGNS);
+    let mut campaigns = generated::campaign_routes(&api, dialect);
+    upload::take_forms(&mut campaigns, service);
     let routes = [
         generated::app_routes(&api, dialect),
         generated::user_routes(&api, dialect),
@@ -77,7 +79,8 @@ pub fn doors(service: &Service) -> Result<Doors> {
         generated::template_routes(&api, dialect),
         generated::notification_routes(&api, dialect),
         generated::feed_routes(&api, dialect),
-        generated::campaign_routes(&api, dialect),
+        campaigns,
+        upload::routes(service, dialect),
     ];
     let grpc = with_reflection_v1alpha(reflection_v1()?)?
         .with(packed!(generated::app_grpc(&api)))

@@ -289,6 +289,30 @@ pub static SETTINGS: &[Setting] = &[
         "How much later than its time a scheduled campaign is still sent that could not be sent then; after that it waits for somebody to decide",
     ),
     plain(
+        "uploads_folder",
+        Kind::Text {
+            rule: "must be the path of a folder",
+            keeps: |text| !text.trim().is_empty(),
+        },
+        "",
+        "Where uploaded files are kept. Unset, the folder `uploads` beside the SQLite database, and `data/uploads` with PostgreSQL; nodes that share a database have to share it",
+    ),
+    plain(
+        "upload_bytes_max",
+        number("bytes", 1_024, 1_099_511_627_776),
+        "1073741824",
+        "The largest file that can be uploaded",
+    ),
+    plain(
+        "public_url",
+        Kind::Text {
+            rule: "must be an http or https URL without a path, such as https://api.example.com",
+            keeps: |text| text != "*" && is_origin(text),
+        },
+        "",
+        "Where clients reach the service; upload URLs begin with it. Unset, with `http` and the host that the request names",
+    ),
+    plain(
         "deadline_max_seconds",
         number("seconds", 1, 600),
         "30",

@@ -2,6 +2,7 @@
 //! notification whose pages [`super::dispatch`] does.
 
 mod audience;
+pub mod import;
 mod preflight;
 mod run;
 
@@ -244,6 +245,7 @@ pub async fn schedule(
         let (schedule, cards) = (schedule.clone(), cards.clone());
         Box::pin(async move {
             run::check_startable(&campaign, "scheduled")?;
+            run::check_imported(tx, app, &campaign, "scheduled").await?;
             let named = (Reference::Id(campaign.template_id), Some(campaign.template_version));
             template::load_approved(tx, app, &cards, named).await?;
             campaign.status = CampaignStatus::Scheduled;

@@ -14,6 +14,7 @@ pub(super) struct Wake(Arc<Waiters>);
 struct Waiters {
     pages: Notify,
     progress: Notify,
+    imports: Notify,
 }
 
 impl Wake {
@@ -27,6 +28,16 @@ impl Wake {
     pub(super) async fn for_pages(&self, at_most: Duration) {
         // Time that passes is as good as a hint.
         drop(tokio::time::timeout(at_most, self.0.pages.notified()).await);
+    }
+
+    /// There is a file to import.
+    pub(super) fn imports(&self) {
+        self.0.imports.notify_one();
+    }
+
+    /// Waits for a file to import.
+    pub(super) async fn for_imports(&self, at_most: Duration) {
+        drop(tokio::time::timeout(at_most, self.0.imports.notified()).await);
     }
 
     /// Some notification has come on.

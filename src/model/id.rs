@@ -96,6 +96,10 @@ ids! {
     NotificationId = "ntf",
     /// One template sent to one audience.
     CampaignId = "camp",
+    /// The import of one file into the audience of a campaign.
+    ImportId = "imp",
+    /// One file that was uploaded, or is to be.
+    UploadId = "file",
     /// One line of the ledger: notification, step, user, channel and address.
     DeliveryId = "dlv",
     /// An in-app delivery as its user sees it.

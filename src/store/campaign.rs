@@ -12,6 +12,7 @@ use sea_orm::{
 use super::channel::containing;
 use super::entity::campaign::{Column, Entity, Model};
 use super::entity::{notification, notification_recipient as recipient, page, template};
+use super::import::purge_imports;
 use super::list::{SortBy, list};
 use super::notification::{get_counts, large, small};
 use super::value::Json;
@@ -91,7 +92,7 @@ pub async fn hide_campaign(db: &impl ConnectionTrait, app: AppId, id: CampaignId
     Ok(())
 }
 
-/// Removes up to `limit` rows of hidden campaigns: their audiences, in the end themselves. Says how many.
+/// Removes up to `limit` rows of hidden campaigns: their audiences, their imports, in the end themselves. Says how many.
 ///
 /// # Errors
 /// Those of the database.
@@ -115,6 +116,10 @@ pub async fn purge_hidden(db: &impl ConnectionTrait, limit: u64) -> Result<u64> 
         .exec(db)
         .await?
         .rows_affected;
+    if removed > 0 {
+        return Ok(removed);
+    }
+    let removed = purge_imports(db, campaign.app_id, campaign.id, limit).await?;
     if removed > 0 {
         return Ok(removed);
     }

@@ -11,6 +11,8 @@ pub mod feed_head_category;
 pub mod feed_item;
 pub mod feed_item_engagement;
 pub mod idempotency_key;
+pub mod import;
+pub mod import_problem;
 pub mod lane;
 pub mod notification;
 pub mod notification_recipient;

@@ -72,6 +72,16 @@ impl StoreSettings {
     }
 }
 
+impl StoreSettings {
+    /// The folder that holds SQLite's file; `None` with PostgreSQL.
+    #[must_use]
+    pub fn folder(&self) -> Option<PathBuf> {
+        let file =
+            SqliteConnectOptions::from_str(self.url.as_str().strip_prefix("sqlite:").map(|_| &*self.url)?).ok()?;
+        file.get_filename().parent().map(Path::to_path_buf)
+    }
+}
+
 /// Without the URL, which may hold a password.
 impl fmt::Debug for StoreSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -56,6 +56,30 @@ impl SecretKey {
             .map(Cipher)
             .map_err(fault)
     }
+
+    /// A signer for one purpose, whose signatures are worth nothing for another.
+    #[must_use]
+    pub fn signer(&self, purpose: &str) -> Signer {
+        let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.0), purpose.as_bytes());
+        Signer(hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
+    }
+}
+
+/// HMAC-SHA-256: nobody without the key can make or change what it has signed.
+pub struct Signer(hmac::Key);
+
+impl Signer {
+    /// The signature of these bytes.
+    #[must_use]
+    pub fn sign(&self, bytes: &[u8]) -> Vec<u8> {
+        hmac::sign(&self.0, bytes).as_ref().to_vec()
+    }
+
+    /// Whether this is their signature, found out in a time that tells nothing.
+    #[must_use]
+    pub fn is_signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
+        hmac::verify(&self.0, bytes, signature).is_ok()
+    }
 }
 
 impl fmt::Debug for SecretKey {
@@ -124,6 +148,22 @@ mod tests {
         let sealed = key.cipher("one").unwrap().seal(b"", b"hello").unwrap();
         assert!(key.cipher("two").unwrap().open(b"", &sealed).is_err());
         assert!(key.cipher("one").unwrap().open(b"", &sealed).is_ok());
+    }
+
+    #[test]
+    fn a_signature_is_good_for_its_bytes_its_purpose_and_its_key_alone() {
+        let key = SecretKey::generate().unwrap();
+        let signature = key.signer("one").sign(b"hello");
+        assert!(key.signer("one").is_signed(b"hello", &signature));
+        assert!(!key.signer("one").is_signed(b"hallo", &signature));
+        assert!(!key.signer("two").is_signed(b"hello", &signature));
+        assert!(
+            !SecretKey::generate()
+                .unwrap()
+                .signer("one")
+                .is_signed(b"hello", &signature)
+        );
+        assert!(!key.signer("one").is_signed(b"hello", b""));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::model::id::{
-    ApiKeyId, AppId, CampaignId, CategoryId, ChannelId, DeliveryId, FeedItemId, NotificationId, TemplateId,
+    ApiKeyId, AppId, CampaignId, CategoryId, ChannelId, DeliveryId, FeedItemId, ImportId, NotificationId, TemplateId,
     TemplateVersionId, UserId,
 };
 use crate::model::{Error, Result, Timestamp};
@@ -113,6 +113,7 @@ stored! {
     TemplateVersionId as Uuid, TemplateVersionId::uuid, |uuid| Some(uuid.into());
     NotificationId as Uuid, NotificationId::uuid, |uuid| Some(uuid.into());
     CampaignId as Uuid, CampaignId::uuid, |uuid| Some(uuid.into());
+    ImportId as Uuid, ImportId::uuid, |uuid| Some(uuid.into());
     DeliveryId as Uuid, DeliveryId::uuid, |uuid| Some(uuid.into());
     FeedItemId as Uuid, FeedItemId::uuid, |uuid| Some(uuid.into());
     Timestamp as i64, Timestamp::millis, stored_time;

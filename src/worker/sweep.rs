@@ -21,6 +21,8 @@ pub async fn turn(service: &Service, now: Timestamp) -> Turn {
     let users = retention::purge_deleted_users(service, now, BATCH_MAX).await;
     let notifications = retention::purge_notifications(service, now, BATCH_MAX).await;
     let campaigns = campaign::purge(service, BATCH_MAX).await;
+    let files = campaign::import::sweep_files(service, now).await;
+    noted(service, "old uploads", &files);
     let again = [
         noted(service, "expired idempotency keys", &keys).is_some_and(|swept| swept >= BATCH_MAX),
         noted(service, "expired feed items", &expired).is_some(),

@@ -1,6 +1,7 @@
 //! Campaigns: how one is prepared, sent, held and ended, and what becomes of its recipients. What a page does for a
 //! recipient is in `batch.rs`.
 
+mod import;
 mod life;
 mod people;
 mod time;

@@ -44,6 +44,7 @@ const PLAIN: Method = Method {
     rate_class: RateClass::Standard,
     reasons: &[],
     server_streaming: false,
+    takes_file: false,
     secret_answer: false,
     deprecated: false,
 };
@@ -173,6 +174,7 @@ async fn answer(method: &'static Method, request: Request) -> Response {
 /// REST routes that answer by `answer`; over gRPC nothing but the built-in services.
 fn doors() -> Doors {
     let routes = METHODS.iter().map(|method| Route {
+        form: None,
         method,
         verb: if method.server_streaming {
             http::Method::GET

@@ -82,7 +82,18 @@ async fn furnish_campaigns(world: &World, shop: &Tenant) -> Entities {
         }
         id
     };
+    let (imported, importing, cancelled) = (make(&[]).await, make(&[]).await, make(&[]).await);
+    let key = upload(world, shop, &importing).await;
+    for campaign in [&imported, &cancelled] {
+        let request = json!({"campaignId": campaign, "s3Key": upload(world, shop, campaign).await});
+        world.call("ImportCampaignCsv", &shop.caller, request).await.data();
+    }
     BTreeMap::from([
+        ("s3_key", key),
+        ("campaign_id@ImportCampaignCsv", importing),
+        ("campaign_id@GetCampaignImportStatus", imported.clone()),
+        ("campaign_id@ListCampaignImportErrors", imported),
+        ("campaign_id@CancelCampaignImport", cancelled),
         ("campaign_id", make(&[]).await),
         ("campaign_id@SendCampaign", make(&[]).await),
         ("campaign_id@ScheduleCampaign", make(&[]).await),
@@ -96,6 +107,17 @@ async fn furnish_campaigns(world: &World, shop: &Tenant) -> Entities {
         // One that has ended, because the stream ends with it.
         ("campaign_id@WatchCampaign", make(&["CancelCampaign"]).await),
     ])
+}
+
+/// Uploads a file for a campaign, and gives its key.
+async fn upload(world: &World, shop: &Tenant, campaign: &Value) -> Value {
+    let request = json!({"campaignId": campaign});
+    let given = world.call("CreateCampaignUploadUrl", &shop.caller, request).await;
+    let sent = reqwest::Client::new()
+        .put(given.data()["url"].as_str().unwrap())
+        .body("user_id\nada\n");
+    assert_eq!(sent.send().await.unwrap().status(), 200);
+    given.data()["s3Key"].clone()
 }
 
 /// What to create, by the name of the message.

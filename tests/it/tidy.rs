@@ -72,7 +72,8 @@ fn layers_import_downwards_only() {
         ("telemetry", &[]),
         ("store", &["model", "telemetry"]),
         ("channel", &["model"]),
-        ("domain", &["store", "channel", "model", "telemetry"]),
+        ("files", &["model"]),
+        ("domain", &["store", "channel", "files", "model", "telemetry"]),
         ("api", &["domain", "model", "pb", "telemetry"]),
         ("worker", &["domain", "model", "telemetry"]),
     ]);

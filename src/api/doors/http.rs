@@ -107,6 +107,7 @@ fn route(binding: &'static Binding, dialect: &'static Dialect, handler: Handler)
         path: dialect.paths.apply(binding.path)?,
         dialect,
         handler,
+        form: None,
     })
 }
 

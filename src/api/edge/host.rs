@@ -6,6 +6,12 @@ use http::{Version, header};
 
 use crate::model::{Error, Violation};
 
+/// The host that a request names, if it does.
+pub(crate) fn authority(head: &Parts) -> Option<Authority> {
+    let named = head.uri.authority().cloned();
+    named.or_else(|| Authority::from_maybe_shared(head.headers.get(header::HOST)?.clone()).ok())
+}
+
 /// What is wrong with the `Host` of a request over HTTP/1.1. Earlier versions need none, later ones have `:authority`.
 pub(crate) fn fault(head: &Parts) -> Option<Error> {
     if head.version != Version::HTTP_11 {

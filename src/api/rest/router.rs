@@ -29,6 +29,8 @@ pub struct Route {
     pub dialect: &'static Dialect,
     /// What answers.
     pub handler: Handler,
+    /// What answers instead when the body is a form with files.
+    pub form: Option<Arc<Route>>,
 }
 
 impl fmt::Debug for Route {
@@ -48,6 +50,19 @@ pub struct Match {
 }
 
 impl Match {
+    /// The same for a body of this content type.
+    #[must_use]
+    pub fn of_type(mut self, content_type: &[u8]) -> Self {
+        const FORM: &[u8] = b"multipart/form-data";
+        let start = content_type.get(..FORM.len()).unwrap_or_default();
+        if start.eq_ignore_ascii_case(FORM)
+            && let Some(form) = &self.route.form
+        {
+            self.route = Arc::clone(form);
+        }
+        self
+    }
+
     /// Answers the request. The layers in front have put a [`crate::api::CallHead`] into its extensions.
     pub fn call(self, request: Request) -> BoxFuture<'static, Response> {
         (self.route.handler)(request, self.values)
@@ -230,6 +245,7 @@ mod tests {
             verb: verb.clone(),
             path: path.to_owned(),
             dialect: &CAMPAIGNS,
+            form: None,
             handler: Arc::new(|_, _| async { Response::new(Body::empty()) }.boxed()),
         }
     }

@@ -13,12 +13,13 @@ use crate::domain::{Acting, Service, Written, template};
 use crate::model::campaign::{Campaign, CampaignStatus, CampaignView};
 use crate::model::delivery::Counts;
 use crate::model::id::{AppId, CampaignId, NotificationId};
+use crate::model::import::ImportJob;
 use crate::model::notification::{Copied, Notification, NotificationStatus, SendMode, check_ways, data_type};
 use crate::model::slug::Reference;
 use crate::model::{Error, Origin, Reason, Result, Timestamp};
 use crate::store::lane::{self as lanes, Priority};
 use crate::store::page::Rest;
-use crate::store::{Tx, campaign as store, notification as notifications, page as pages};
+use crate::store::{Tx, campaign as store, import as imports, notification as notifications, page as pages};
 
 /// Campaigns that are looked at in one step of a duty.
 const STEP_MAX: u64 = 20;
@@ -39,6 +40,7 @@ pub async fn send(
         let (plan_token, origin, cards) = (plan_token.clone(), origin.clone(), cards.clone());
         Box::pin(async move {
             check_startable(&campaign, "sent")?;
+            check_imported(tx, app, &campaign, "sent").await?;
             campaign.check_plan(plan_token.as_deref())?;
             start(tx, (app, &cards), (campaign, &origin), (page_rows, now)).await
         })
@@ -62,6 +64,12 @@ pub(super) fn check_startable(campaign: &Campaign, what: &str) -> Result<()> {
             .with("allowed", "a campaign with recipients"));
     }
     Ok(())
+}
+
+/// Lets a campaign pass into which nothing is being imported any more. The caller holds its row, behind which imports begin.
+pub(super) async fn check_imported(tx: &Tx, app: AppId, campaign: &Campaign, what: &str) -> Result<()> {
+    let is_open = imports::has_open(tx, app, campaign.id).await?;
+    ImportJob::check_over(is_open, what)
 }
 
 /// Makes the notification of a campaign and cuts its audience into pages. Whatever is refused is refused before anything is

@@ -225,7 +225,7 @@ impl NewRecipients {
 }
 
 /// What adding users came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Added {
     /// Users who are new in the audience.
     pub added: u32,

@@ -183,6 +183,7 @@ pub(crate) fn head(method: &'static Method, door: Door) -> CallHead {
         caller: Caller::Public,
         on_behalf_of: None,
         now: Timestamp::from_millis(1_705_320_000_000).unwrap(),
+        authority: None,
         deadline: None,
         request_id: Arc::from("test"),
     }

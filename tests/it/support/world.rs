@@ -1,17 +1,19 @@
 //! The whole service behind its real server: a database of its own, a clock that stands until a test moves it, and callers
 //! of every kind. A test written once with [`everywhere!`](crate::everywhere) runs through both doors and on both databases.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use campanile::api::edge::Options;
 use campanile::api::start;
-use campanile::domain::{Service, Settings, identity, measure};
+use campanile::domain::{FileSettings, Service, Settings, identity, measure};
 use campanile::model::{Clock, Timestamp};
 use campanile::store::Store;
 use campanile::worker::{Turn, dispatch};
 use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 
 use super::database::TestDatabase;
 use super::metrics::Metrics;
@@ -32,6 +34,7 @@ pub(crate) struct World {
     server: TestServer,
     named: AtomicU32,
     db: TestDatabase,
+    uploads: TempDir,
 }
 
 /// Who calls: headers, or metadata of the same names.
@@ -107,9 +110,20 @@ impl World {
         change: impl FnOnce(&mut Settings),
         limit: impl FnOnce(&mut Options),
     ) -> Self {
+        let uploads = tempfile::tempdir().unwrap();
+        Self::start_on((db, uploads), door, change, limit).await
+    }
+
+    async fn start_on(
+        (db, uploads): (TestDatabase, TempDir),
+        door: Door,
+        change: impl FnOnce(&mut Settings),
+        limit: impl FnOnce(&mut Options),
+    ) -> Self {
         let clock = Clock::fixed(Timestamp::from_millis(NOON).unwrap());
         let mut settings = Settings {
             clock: clock.clone(),
+            files: FileSettings::new(uploads.path()),
             ..Settings::new(db.settings())
         };
         change(&mut settings);
@@ -137,6 +151,7 @@ impl World {
             server,
             named: AtomicU32::new(0),
             db,
+            uploads,
         }
     }
 
@@ -144,7 +159,7 @@ impl World {
     pub(crate) async fn restart(self) -> Self {
         let (now, door) = (self.clock.now(), self.client.door);
         self.service.close().await;
-        let world = Self::start(self.db, door).await;
+        let world = Self::start_on((self.db, self.uploads), door, |_| {}, |_| {}).await;
         world.clock.set(now);
         world
     }
@@ -157,6 +172,11 @@ impl World {
     /// A client of the same server through another door.
     pub(crate) fn through(&self, door: Door) -> Client {
         Client::new(door, &self.server.url)
+    }
+
+    /// The folder of uploaded files.
+    pub(crate) fn uploads(&self) -> &Path {
+        self.uploads.path()
     }
 
     /// The database behind the service, opened once more.
@@ -189,6 +209,15 @@ impl World {
     pub(crate) async fn metrics(&self) -> Metrics {
         let page = http1().get(format!("{}/metrics", self.server.url)).send().await;
         Metrics::of(&page.unwrap().text().await.unwrap())
+    }
+
+    /// A request over HTTP, for what is no rpc.
+    pub(crate) fn http(&self, verb: reqwest::Method, path: &str, caller: &Caller) -> reqwest::RequestBuilder {
+        let sent = reqwest::Client::new().request(verb, format!("{}{path}", self.server.url));
+        caller
+            .0
+            .iter()
+            .fold(sent, |sent, (name, value)| sent.header(*name, value))
     }
 
     /// Lets a worker do all that waits.
