@@ -10,7 +10,7 @@ use super::tx::Tx;
 use crate::model::id::{AppId, DeliveryId, NotificationId};
 use crate::model::{Result, Timestamp};
 
-/// Apps with notifications that ended and were made before an instant.
+/// Apps with notifications that were made and ended before an instant.
 ///
 /// # Errors
 /// Those of the database.
@@ -21,7 +21,7 @@ pub async fn list_apps_with_old(db: &impl ConnectionTrait, before: Timestamp, li
         .from(Entity)
         .and_where(Expr::col((Entity, Column::AppId)).equals((app::Entity, app::Column::Id)))
         .and_where(Expr::col((Entity, Column::CreatedAt)).lt(before))
-        .and_where(Expr::col((Entity, Column::CompletedAt)).is_not_null())
+        .and_where(Expr::col((Entity, Column::CompletedAt)).lt(before))
         .to_owned();
     let apps = app::Entity::find()
         .select_only()
@@ -30,7 +30,8 @@ pub async fn list_apps_with_old(db: &impl ConnectionTrait, before: Timestamp, li
     Ok(apps.limit(limit).into_tuple().all(db).await?)
 }
 
-/// The oldest notifications of an app that ended and were made before an instant.
+/// The oldest notifications of an app that were made and ended before an instant. All items of these were sent before it,
+/// so none stays here for long and stands before others: one that was made long before it was sent would.
 ///
 /// # Errors
 /// Those of the database.
@@ -46,7 +47,7 @@ pub async fn list_old_notifications(
         .column(Column::Id)
         .filter(Column::AppId.eq(app))
         .filter(Column::CreatedAt.lt(before))
-        .filter(Column::CompletedAt.is_not_null())
+        .filter(Column::CompletedAt.lt(before))
         .order_by_asc(Column::CreatedAt)
         .order_by_asc(Column::Id);
     Ok(old.limit(limit).into_tuple().all(db).await?)

@@ -44,6 +44,7 @@ pub(super) async fn age(db: &TestDatabase) -> sqlx::Result<()> {
     let (old, long_ago) = (now.minus(LONG).millis(), now.minus(LONG / 2).millis());
     let of = |tag: &str| format!("notification_id IN (SELECT id FROM notifications WHERE tag = '{tag}')");
     let statements = [
+        format!("UPDATE notifications SET completed_at = {old} WHERE tag = 'old' AND completed_at > {long_ago}"),
         format!(
             "UPDATE notifications SET created_at = {old} WHERE tag IN ('early', 'old') AND created_at > {long_ago}"
         ),

@@ -165,6 +165,24 @@ on_both! {
         assert_eq!(counts(&store).await["deliveries"], 0);
     }
 
+    async fn what_was_made_long_before_it_was_sent_stands_in_nobodys_way(db) {
+        let (service, store, app) = open(&db).await;
+        for _ in 0..60 {
+            send(&service, &acting(app, None, noon()), 0, &[0]).await;
+        }
+        send(&service, &acting(app, None, hours(1)), 0, &[1]).await;
+        // The first ones were sent by workers ten days later.
+        let (made, sent) = (noon().millis(), days(10).millis());
+        fast::run(&store, vec![
+            format!("UPDATE feed_items SET sent_at = {sent} WHERE sent_at = {made}"),
+            format!("UPDATE notifications SET completed_at = {sent} WHERE created_at = {made}"),
+        ]).await;
+        sweep_all(&service, days(91)).await;
+        assert_eq!(counts(&store).await["notifications"], 60);
+        sweep_all(&service, days(101)).await;
+        assert_eq!(counts(&store).await["notifications"], 0);
+    }
+
     async fn a_deleted_user_leaves_no_feed_behind(db) {
         let (service, store, app) = open(&db).await;
         send(&service, &acting(app, None, noon()), 0, &[0, 1]).await;
