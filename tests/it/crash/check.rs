@@ -70,33 +70,26 @@ async fn is_done(server: &Server, sent: &Sent) -> bool {
 
 /// Waits until every acknowledged send is final.
 pub(super) async fn wait(server: &Server, journal: &Journal) {
-    until(async || {
-        for sent in &journal.sent {
-            while !is_done(server, sent).await {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-        true
-    })
-    .await;
+    for sent in &journal.sent {
+        until(async || is_done(server, sent).await).await;
+    }
 }
 
 /// Waits until the sweep has removed what is old.
 pub(super) async fn wait_for_sweep(server: &Server, journal: &Journal) {
-    until(async || {
-        for sent in journal.sent.iter().filter(|sent| sent.kind == Kind::Old) {
-            let path = format!("notifications/{}", sent.id);
-            while try_get(server, &path, None).await.0 != 404 {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-        true
-    })
-    .await;
+    for sent in journal.sent.iter().filter(|sent| sent.kind == Kind::Old) {
+        let path = format!("notifications/{}", sent.id);
+        until(async || try_get(server, &path, None).await.0 == 404).await;
+    }
 }
 
 async fn until(holds: impl AsyncFn() -> bool) {
-    assert!(tokio::time::timeout(PATIENCE, holds()).await.unwrap());
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
 }
 
 /// What a user has to find: items with their notifications, by what became of them.
