@@ -10,6 +10,7 @@ mod ending;
 mod host;
 mod observe;
 mod speech;
+mod unpack;
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
@@ -30,7 +31,7 @@ use tonic_health::server::HealthReporter;
 use tower::{BoxError, Layer, Service};
 use tracing::Instrument;
 
-use super::admission::{self, Admission, Share};
+use super::admission::{self, Admission};
 use super::doors::Services;
 use super::ops::{Page, Pages};
 use super::rest::router::{Found, Match};
@@ -43,6 +44,7 @@ use body::{Held, Limit};
 use ending::{Ending, Form};
 use observe::Observation;
 use speech::Speech;
+use unpack::call_rest;
 
 /// Bytes that a gRPC message has in front of it.
 const GRPC_FRAMING: u64 = 5;
@@ -560,43 +562,6 @@ impl Place {
             speech,
         }
     }
-}
-
-/// Hands a call to the REST door, its body unpacked and limited.
-async fn call_rest<B>(found: Match, head: Parts, body: B, share: Share) -> Result<Response>
-where
-    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BoxError>,
-{
-    let limit = Limit::new(found.route.method.body_bytes_max, share);
-    let packed = match head
-        .headers
-        .get(header::CONTENT_ENCODING)
-        .map(|value| value.to_str().unwrap_or_default())
-    {
-        None | Some("identity") => false,
-        Some("gzip") => true,
-        Some(other) => {
-            let problem = format!("content-encoding {other} is not supported, use gzip or none");
-            return Err(Error::new(Reason::UnsupportedMediaType, problem).with("contentEncoding", other));
-        }
-    };
-    let response = if packed {
-        let own = limit.clone();
-        let unpacked = tower::service_fn(move |request: http::Request<_>| {
-            let answer = found.clone().call(request.map(|body| Body::new(own.around(body, 0))));
-            async move { Ok::<_, Infallible>(answer.await) }
-        });
-        let mut unpack = tower_http::decompression::RequestDecompression::new(unpacked);
-        let request = http::Request::from_parts(head, limit.around(body, 0));
-        let answer = unpack.call(request).await.map_err(Error::internal)?;
-        answer.map(Body::new)
-    } else {
-        found
-            .call(http::Request::from_parts(head, Body::new(limit.around(body, 0))))
-            .await
-    };
-    limit.refusal().map_or(Ok(response), Err)
 }
 
 /// `campanile.v1.UserService/GetUser`.
