@@ -15,6 +15,8 @@ use tokio_util::task::TaskTracker;
 use crate::domain::{self, Service, campaign};
 use crate::model::retry::backoff;
 
+/// Rest after the first failure of a worker: all workers of a process meet the same fault, and each tells of it.
+const FAILED_REST: Duration = Duration::from_secs(2);
 /// The longest rest of a worker whose steps fail one after the other.
 const FAILED_REST_MAX: Duration = Duration::from_secs(8);
 
@@ -60,7 +62,7 @@ async fn work(service: Service, stop: CancellationToken) {
             match turn {
                 Turn::Again => tokio::task::yield_now().await,
                 Turn::Rest => domain::dispatch::wait(&service, dispatch::INTERVAL).await,
-                Turn::Failed => tokio::time::sleep(backoff(dispatch::INTERVAL, failures, FAILED_REST_MAX)).await,
+                Turn::Failed => tokio::time::sleep(backoff(FAILED_REST, failures, FAILED_REST_MAX)).await,
             }
             // A database that is known to be away is waited for, instead of asking it again and again.
             service.reachable().await;

@@ -14,6 +14,7 @@ pub const INTERVAL: Duration = Duration::from_secs(2);
 pub async fn turn(service: &Service, now: Timestamp) -> Turn {
     if let Err(fault) = dispatch::mend_lanes(service, now).await {
         tracing::warn!(cause = %fault, "lanes cannot be mended, trying again after the rest");
+        return Turn::Failed;
     }
     match dispatch::complete(service, None, now).await {
         Ok(0) => Turn::Rest,
