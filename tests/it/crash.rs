@@ -22,6 +22,8 @@ use check::faults;
 use load::{Journal, Load, Pressure, shop};
 use server::{LEASE, Server, chance, variable};
 
+/// How often a worker is started that has to stand still at a place where it holds nothing but a lease.
+const STANDS_MAX: u32 = 20;
 /// How long a process that is told to stop may take.
 const STOP_MAX: Duration = Duration::from_secs(25);
 
@@ -204,12 +206,7 @@ async fn stale(db: &TestDatabase, settings: &[(&str, &str)]) -> (Journal, Server
     let standing = [&alone[..], &[("CAMPANILE_TEST_FAILPOINTS", armed.as_str())], settings].concat();
     let api = Server::start(db, &[("CAMPANILE_ROLES", "api")]).await;
     shop(&api).await;
-    let first = Server::start(db, &standing).await;
-    // Its sweep is over before there is a page: who stands still in the middle of a write keeps SQLite's one lock, and
-    // everybody else waits for that and not for the lease.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let journal = load::some(&api, 1).await;
-    first.stands_still().await;
+    let (journal, first) = standing_aside(db, &api, &standing).await;
     tokio::time::sleep(LEASE + Duration::from_millis(200)).await;
     let (name, armed) = server::abort_at(Point::BeforeCompletion, 1);
     let second = Server::start(db, &[&alone[..], &[(name, armed.as_str())]].concat()).await;
@@ -222,4 +219,26 @@ async fn stale(db: &TestDatabase, settings: &[(&str, &str)]) -> (Journal, Server
     check::wait(&api, &journal).await;
     third.stop().await;
     (journal, api)
+}
+
+/// A worker that stands still with a lease and without SQLite's one lock, and all that was sent. One that was in the
+/// middle of a write of another duty when it stopped would keep the lock, and everybody else would wait for that and not for
+/// the lease; what it was to do is done by others then, and the next one gets sends of its own.
+async fn standing_aside(db: &TestDatabase, api: &Server, settings: &[(&str, &str)]) -> (Journal, Server) {
+    let mut journal = Journal::default();
+    for _ in 0..STANDS_MAX {
+        let server = Server::start(db, settings).await;
+        // What it does at its start is over before there is a page.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        journal.extend(load::some(api, 1).await);
+        server.stands_still().await;
+        if server::is_writable(db).await {
+            return (journal, server);
+        }
+        server.kill().await;
+        let other = Server::start(db, &[("CAMPANILE_ROLES", "worker")]).await;
+        check::wait(api, &journal).await;
+        other.stop().await;
+    }
+    unreachable!("it stood in the middle of a write {STANDS_MAX} times in a row")
 }

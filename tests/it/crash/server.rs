@@ -239,3 +239,15 @@ pub(super) async fn execute(db: &TestDatabase, sql: &str) -> sqlx::Result<()> {
         }
     }
 }
+
+/// Whether the database takes a write at once.
+pub(super) async fn is_writable(db: &TestDatabase) -> bool {
+    if db.backend == Backend::Postgres {
+        return true;
+    }
+    let options: SqliteConnectOptions = db.url.parse().unwrap();
+    let mut conn = options.busy_timeout(Duration::ZERO).connect().await.unwrap();
+    let taken = conn.execute("BEGIN IMMEDIATE").await.is_ok();
+    conn.close().await.unwrap();
+    taken
+}
