@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use campanile::api::doors::Services;
+use campanile::api::doors::messages::Messages;
 use campanile::api::doors::sse::Events;
 use campanile::api::edge::{Doors, Edge, Means, Options, caller, rate};
 use campanile::api::ops::Pages;
@@ -206,6 +207,10 @@ impl TestApi for Echo {
 
     async fn count(&self, _: Call, _: pb::CountRequest) -> Result<Events<pb::CountResponse>> {
         Err(Error::new(Reason::Unimplemented, "this rpc is not measured"))
+    }
+
+    async fn add(&self, _: Call, _: Messages<pb::AddRequest>) -> Result<Reply<pb::AddResponse>> {
+        unused()
     }
 }
 

@@ -139,8 +139,18 @@ impl Rpc {
                 "has no (campanile.options.v1.method), so nobody knows who may call it",
             )
         })?;
-        let http = extension(descriptor.parent_pool(), descriptor.options(), "google.api.http")
-            .ok_or_else(|| fault(&descriptor, "has no (google.api.http)"))?;
+        let http = extension(descriptor.parent_pool(), descriptor.options(), "google.api.http");
+        let Some(http) = http else {
+            // A request of many messages has no form in HTTP with JSON.
+            if !descriptor.is_client_streaming() {
+                return Err(fault(&descriptor, "has no (google.api.http)"));
+            }
+            return Ok(Self {
+                descriptor,
+                rule,
+                bindings: Vec::new(),
+            });
+        };
         let mut bindings = vec![Binding::new(&descriptor, &http, descriptor.name().to_owned())?];
         for extra in list(&http, "additional_bindings") {
             let extra = extra.as_message().ok_or("additional_bindings hold messages")?;

@@ -89,10 +89,23 @@ fn rule(rpc: &Rpc) -> Fallible<()> {
 }
 
 fn streaming(rpc: &Rpc) -> Fallible<()> {
+    if !rpc.descriptor.is_client_streaming() {
+        return Ok(());
+    }
     refuse(
         rpc,
-        rpc.descriptor.is_client_streaming(),
-        "streams requests, which no door serves",
+        !rpc.bindings.is_empty(),
+        "streams requests, which HTTP with JSON cannot: it has no (google.api.http)",
+    )?;
+    refuse(
+        rpc,
+        rpc.descriptor.is_server_streaming(),
+        "streams both ways, which no door serves",
+    )?;
+    refuse(
+        rpc,
+        rpc.descriptor.input().get_field_by_name("update_mask").is_some(),
+        "streams requests, so it cannot change by mask",
     )
 }
 

@@ -88,7 +88,7 @@ fn method(package: &Package, service: &Service, rpc: &Rpc, name: &str, code: &mu
         "    /// `{full}`.\n    pub static {name}: rt::Method = rt::Method {{\n        service: {service:?},\n        rpc: {rpc_name:?},\n        \
          grpc_path: {path:?},\n        success_status: {status},\n        callers: &[{callers}],\n        \
          on_behalf_of: rt::OnBehalfOf::{behalf},\n        idempotency_key: {key},\n        body_bytes_max: {bytes},\n        \
-         rate_class: rt::RateClass::{rate},\n        reasons: &[{reasons}],\n        server_streaming: {streaming},\n        takes_file: false,\n        \
+         rate_class: rt::RateClass::{rate},\n        reasons: &[{reasons}],\n        server_streaming: {streaming},\n        takes_file: {takes_file},\n        \
          secret_answer: {secret},\n        deprecated: {deprecated},\n    }};\n\n",
         full = rpc.descriptor.full_name(),
         service = service.descriptor.full_name(),
@@ -100,6 +100,7 @@ fn method(package: &Package, service: &Service, rpc: &Rpc, name: &str, code: &mu
         bytes = rpc.body_bytes_max(),
         rate = rate.unwrap_or_default(),
         streaming = rpc.descriptor.is_server_streaming(),
+        takes_file = rpc.descriptor.is_client_streaming(),
         secret = crate::reach::from(&rpc.descriptor.output())
             .iter()
             .any(|message| message.fields().any(|field| secret(&field))),
@@ -122,9 +123,14 @@ fn handler_trait(package: &Package, service: &Service, code: &mut String) -> Fal
         } else {
             format!("rt::Reply<pb::{output}>")
         };
+        let request = if rpc.descriptor.is_client_streaming() {
+            format!("requests: rt::Messages<pb::{input}>")
+        } else {
+            format!("request: pb::{input}")
+        };
         writeln!(
             code,
-            "    /// `{}`.\n    fn {name}(\n        &self,\n        call: rt::Call,\n        request: pb::{input},\n    ) -> impl Future<Output = rt::Result<{answer}>> + Send;\n",
+            "    /// `{}`.\n    fn {name}(\n        &self,\n        call: rt::Call,\n        {request},\n    ) -> impl Future<Output = rt::Result<{answer}>> + Send;\n",
             rpc.descriptor.name()
         )?;
     }
@@ -159,12 +165,19 @@ fn grpc(package: &Package, service: &Service, code: &mut String) -> Fallible<()>
             let stream = format!("{}Stream", rpc.descriptor.name());
             writeln!(code, "    type {stream} = rt::GrpcEvents<pb::{output}>;\n")?;
             (format!("Self::{stream}"), "stream")
+        } else if rpc.descriptor.is_client_streaming() {
+            (format!("pb::{output}"), "collect")
         } else {
             (format!("pb::{output}"), "unary")
         };
+        let request = if rpc.descriptor.is_client_streaming() {
+            format!("tonic::Streaming<pb::{input}>")
+        } else {
+            format!("pb::{input}")
+        };
         writeln!(
             code,
-            "    async fn {call}(\n        &self,\n        request: tonic::Request<pb::{input}>,\n    ) -> Result<tonic::Response<{answer}>, tonic::Status> {{\n        \
+            "    async fn {call}(\n        &self,\n        request: tonic::Request<{request}>,\n    ) -> Result<tonic::Response<{answer}>, tonic::Status> {{\n        \
              rt::grpc::{door}(request, |call, request| self.0.{call}(call, request)).await\n    }}\n"
         )?;
     }

@@ -22,7 +22,11 @@ pub(crate) fn generate(package: &Package) -> Fallible<String> {
             "{}.{} · {} · {}",
             service.descriptor.name(),
             rpc.descriptor.name(),
-            bindings.join(", "),
+            if bindings.is_empty() {
+                "gRPC alone".to_owned()
+            } else {
+                bindings.join(", ")
+            },
             rule(package, rpc)
         )?;
     }

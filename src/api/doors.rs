@@ -8,6 +8,7 @@ pub mod contract;
 pub mod grpc;
 pub mod http;
 pub mod idempotency;
+pub mod messages;
 pub mod rt;
 pub mod services;
 pub mod sse;

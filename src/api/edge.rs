@@ -10,6 +10,7 @@ mod ending;
 mod host;
 mod observe;
 mod speech;
+mod stream;
 mod unpack;
 
 use std::collections::{BTreeSet, HashMap};
@@ -361,6 +362,10 @@ impl Inner {
             return refused(Error::new(Reason::Unimplemented, problem));
         }
         if let Some(method) = self.methods.get(path) {
+            if web && method.takes_file {
+                let problem = "gRPC-Web has no streams of requests, use gRPC";
+                return refused(Error::new(Reason::Unimplemented, problem));
+            }
             let (target, rpc) = (Target::Grpc(method), rpc_name(method));
             return Place { target, rpc, speech };
         }
@@ -420,6 +425,10 @@ impl Inner {
             head.extensions.insert(call);
             match target {
                 Target::Rest(found) => call_rest(found, head, body, self.admission.share()).await,
+                _ if method.takes_file => {
+                    let means = (self.admission.share(), self.means.stopping.clone());
+                    stream::call(&self.grpc, method, (head, body), means).await
+                }
                 _ => {
                     let stream = method.server_streaming.then_some(ends);
                     let size = method.body_bytes_max;

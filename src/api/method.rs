@@ -27,7 +27,7 @@ pub struct Method {
     pub reasons: &'static [Reason],
     /// Whether the answer is a stream.
     pub server_streaming: bool,
-    /// Whether the request is a file, which takes as long as it goes on coming.
+    /// Whether the request is a file, or a stream of messages, which takes as long as it goes on coming.
     pub takes_file: bool,
     /// Whether the answer holds a credential, so that a stored copy has to be encrypted.
     pub secret_answer: bool,

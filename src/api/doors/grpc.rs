@@ -8,9 +8,10 @@ use futures::stream::BoxStream;
 use http::HeaderValue;
 use prost::Message;
 use tonic::metadata::MetadataValue;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::idempotency::{self, REPLAYED};
+use super::messages::Messages;
 use super::sse::{self, Events};
 use crate::api::check::{Checked, Problems};
 use crate::api::method::too_large;
@@ -66,6 +67,30 @@ where
     let events: Events<E> = opened.await.map_err(|error| refused(method, &id, &error))?;
     let events = events.map(move |event| event.map_err(|error| refused(method, &id, &error)));
     Ok(Response::new(events.boxed()))
+}
+
+/// Lets the handler read the messages of a client-streaming rpc, and gives its answer. The stream takes a place among those
+/// that are open, as the ones that answer do: it may be as long.
+pub async fn collect<Req, Res, Answer>(
+    request: Request<Streaming<Req>>,
+    handle: impl FnOnce(Call, Messages<Req>) -> Answer,
+) -> Result<Response<Res>, Status>
+where
+    Req: Checked + Message,
+    Answer: Future<Output = Result<Reply<Res>>>,
+{
+    let (_, mut extensions, stream) = request.into_parts();
+    let Some(head) = extensions.remove::<CallHead>() else {
+        return Err(status::to_status(&missing_head()));
+    };
+    let call = head.with(None);
+    let (method, id) = (call.method, Arc::clone(&call.request_id));
+    let answered = async {
+        let _held = call.watch()?;
+        handle(call, Messages::new(stream, method)).await
+    };
+    let reply = answered.await.map_err(|error| refused(method, &id, &error))?;
+    Ok(Response::new(reply.message))
 }
 
 fn open<Req: Checked + Message>(request: Request<Req>) -> Result<(Call, Req), Status> {

@@ -3,6 +3,7 @@
 pub use super::binding::{Answer, Binding, BodyRule};
 pub use super::grpc::{self, GrpcEvents};
 pub use super::http;
+pub use super::messages::Messages;
 pub use super::sse::{Event, Events};
 pub use super::weight::{self, Inner, Part, Weighed, Weight};
 pub use crate::api::check::rules::{self, BytesRule, Format, NumberRule, Pattern, TextRule, compile, float_key};

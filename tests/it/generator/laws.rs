@@ -155,7 +155,22 @@ fn methods_keys_and_side_effects_agree() {
     refuses(
         "rpc Echo(EchoRequest)",
         "rpc Echo(stream EchoRequest)",
-        &["TestService.Echo streams requests"],
+        &["TestService.Echo streams requests, which HTTP with JSON cannot"],
+    );
+    refuses(
+        "rpc Add(stream AddRequest) returns (AddResponse)",
+        "rpc Add(stream AddRequest) returns (stream AddResponse)",
+        &["TestService.Add streams both ways"],
+    );
+    refuses(
+        "rpc Add(stream AddRequest)",
+        "rpc Add(AddRequest)",
+        &["TestService.Add", "has no (google.api.http)"],
+    );
+    refuses(
+        "body_bytes_max: 1000",
+        "idempotency_key: true",
+        &["TestService.Add must take an idempotency key exactly when"],
     );
     refuses(
         "success_status: 201",

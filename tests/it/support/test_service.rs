@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use campanile::api::doors::messages::Messages;
 use campanile::api::doors::sse::Events;
 use campanile::api::rest::{Body, Dialect, Found, Router};
 use campanile::api::{Call, CallHead, Door, Method, Reply};
@@ -170,6 +171,21 @@ impl doors::TestApi for Echo {
             })
         });
         Ok(futures::stream::iter(ticks).boxed())
+    }
+
+    async fn add(&self, _: Call, mut requests: Messages<pb::AddRequest>) -> Result<Reply<pb::AddResponse>> {
+        let mut answer = pb::AddResponse::default();
+        while let Some(request) = requests.next().await? {
+            match request.part {
+                Some(pb::add_request::Part::Tick(tick)) if tick.number == 13 => {
+                    return Err(Error::new(Reason::Conflict, "nobody adds 13").with("sum", answer.sum));
+                }
+                Some(pb::add_request::Part::Tick(tick)) => answer.sum += tick.number,
+                Some(pb::add_request::Part::Name(name)) => answer.name = name,
+                None => {}
+            }
+        }
+        Ok(Reply::new(answer))
     }
 }
 
