@@ -40,7 +40,7 @@ use measure::Measures;
 use notification::Sends;
 use wake::Wake;
 
-pub use crate::files::{Draft, FileSettings, too_large as file_too_large};
+pub use crate::files::{Draft, FileSettings, Received, too_large as file_too_large};
 pub use crate::store::{Once, SecretKey, StoreSettings, Written};
 pub use card::{Cards, VersionContent};
 

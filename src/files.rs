@@ -3,6 +3,8 @@
 //!
 //! A file appears under its name as a whole or not at all: until its last byte is on the disk it stands under another name.
 
+mod growing;
+
 use std::fmt;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +19,8 @@ use object_store::{GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectSto
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::model::{Error, Reason, Result};
+
+pub use growing::{Growing, Received};
 
 /// Files that are written at once; more have to come back later.
 const WRITTEN_AT_ONCE: usize = 16;
@@ -90,7 +94,8 @@ impl Files {
                 .await
                 .map_err(|cause| unusable("made", folder).because(cause))?;
             let store = LocalFileSystem::new_with_prefix(folder).map_err(fault)?;
-            Ok(Arc::new(store.with_fsync(true)) as Arc<dyn ObjectStore>)
+            let store = store.with_fsync(true).with_automatic_cleanup(true);
+            Ok(Arc::new(store) as Arc<dyn ObjectStore>)
         };
         self.0.store.get_or_try_init(open).await
     }
@@ -100,18 +105,30 @@ impl Files {
     /// # Errors
     /// Unavailable when too many are being written, internal when none can be.
     pub async fn begin(&self, name: &str) -> Result<Draft> {
+        let place = self.place()?;
+        let mut draft = self.draft(name).await?;
+        draft._place = Some(place);
+        Ok(draft)
+    }
+
+    /// A place among the files that are written at once.
+    fn place(&self) -> Result<OwnedSemaphorePermit> {
         let busy = |_| {
             let problem = format!("{WRITTEN_AT_ONCE} files are being uploaded already, come back later");
             Error::new(Reason::Unavailable, problem).retry_after(BUSY)
         };
-        let place = Arc::clone(&self.0.room).try_acquire_owned().map_err(busy)?;
+        Arc::clone(&self.0.room).try_acquire_owned().map_err(busy)
+    }
+
+    /// A file that is written by whoever has a place already.
+    async fn draft(&self, name: &str) -> Result<Draft> {
         let upload = self.store().await?.put_multipart(&Path::from(name)).await;
         Ok(Draft {
             upload: upload.map_err(fault)?,
             waiting: BytesMut::new(),
             bytes: 0,
             bytes_max: self.bytes_max(),
-            _place: place,
+            _place: None,
         })
     }
 
@@ -161,7 +178,7 @@ pub struct Draft {
     waiting: BytesMut,
     bytes: u64,
     bytes_max: u64,
-    _place: OwnedSemaphorePermit,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Draft {
@@ -256,7 +273,8 @@ fn unusable(what: &str, folder: &FilePath) -> Error {
     Error::new(Reason::Internal, problem)
 }
 
-/// Goes by names as `<folder>/<file>`. A file that is being written has the name that it will have and something behind it.
+/// Goes by names as `<folder>/<file>`. A file that is being written has the name that it will have and something behind it,
+/// and so has the folder of its parts.
 fn sweep(folder: &FilePath, is_old: impl Fn(&str) -> bool) -> std::io::Result<u64> {
     let mut swept = 0;
     let inner = match std::fs::read_dir(folder) {
@@ -274,10 +292,16 @@ fn sweep(folder: &FilePath, is_old: impl Fn(&str) -> bool) -> std::io::Result<u6
             let (part, name) = (part.file_name(), file.file_name());
             let name = name.to_string_lossy();
             let name = name.split('#').next().unwrap_or_default();
-            if is_old(&format!("{}/{name}", part.to_string_lossy())) {
-                std::fs::remove_file(file.path())?;
-                swept += 1;
+            let name = name.strip_suffix(growing::PARTS).unwrap_or(name);
+            if !is_old(&format!("{}/{name}", part.to_string_lossy())) {
+                continue;
             }
+            if file.file_type()?.is_dir() {
+                std::fs::remove_dir_all(file.path())?;
+            } else {
+                std::fs::remove_file(file.path())?;
+            }
+            swept += 1;
         }
         // One that is not empty stays, which is what was meant.
         drop(std::fs::remove_dir(part.path()));

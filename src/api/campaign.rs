@@ -8,6 +8,7 @@ use progress::OfCampaign;
 
 use super::channel::type_number;
 use super::doors::CampaignApi;
+use super::doors::messages::Messages;
 use super::doors::sse::Events;
 use super::field::{Fields, in_resource, of_resource};
 use super::page::{ListParameters, Totals, meta, pagination};
@@ -262,12 +263,35 @@ impl CampaignApi for Api {
         call: Call,
         request: v1::ImportCampaignCsvRequest,
     ) -> Result<Reply<v1::ImportCampaignCsvResponse>> {
-        let (id, format) = (id_of(&request.campaign_id)?, import::format_of(&request));
+        let (id, format) = (
+            id_of(&request.campaign_id)?,
+            import::format_of(request.delimiter, request.encoding),
+        );
         let file = (request.s3_key, format);
         let started = campaign::import::start(&self.service, &call.acting()?, id, file).await?;
         Ok(Reply::of(started, |job| v1::ImportCampaignCsvResponse {
             job: Some(job.into()),
         }))
+    }
+
+    async fn import_recipients(
+        &self,
+        call: Call,
+        requests: Messages<v1::ImportRecipientsRequest>,
+    ) -> Result<Reply<v1::ImportRecipientsResponse>> {
+        let job = import::receive(&self.service, &call.acting()?, requests).await?;
+        Ok(Reply::new(v1::ImportRecipientsResponse { job: Some(job.into()) }))
+    }
+
+    async fn get_campaign_upload(
+        &self,
+        call: Call,
+        request: v1::GetCampaignUploadRequest,
+    ) -> Result<Reply<v1::GetCampaignUploadResponse>> {
+        let (id, key) = (id_of(&request.campaign_id)?, request.s3_key);
+        let found = campaign::import::received(&self.service, &call.acting()?, id, &key).await?;
+        let upload = import::upload(key, found, self.service.upload_bytes_max());
+        Ok(Reply::new(v1::GetCampaignUploadResponse { upload: Some(upload) }))
     }
 
     async fn get_campaign_import_status(

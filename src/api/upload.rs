@@ -152,7 +152,11 @@ fn check_size(service: &Service, body: &Body) -> Result<()> {
     }
 }
 
-async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+/// Does the work of an upload, unless it takes too long.
+///
+/// # Errors
+/// Deadline exceeded, and whatever the work answers.
+pub(super) async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let done = tokio::time::timeout(TIME_MAX, work).await;
     done.unwrap_or_else(|_| {
         let seconds = TIME_MAX.as_secs();

@@ -133,6 +133,19 @@ pub async fn find_last_locked(
     row.map(job_of).transpose()
 }
 
+/// The last import of a file into a campaign, if there was one.
+///
+/// # Errors
+/// As [`find_last`].
+pub async fn find_of_file(db: &impl ConnectionTrait, app: AppId, key: FileKey) -> Result<Option<ImportJob>> {
+    let row = of(app, key.campaign)
+        .filter(Column::FileKey.eq(key.to_string()))
+        .order_by_desc(Column::Number)
+        .one(db)
+        .await?;
+    row.map(job_of).transpose()
+}
+
 /// Whether an import of a campaign is not over.
 ///
 /// # Errors

@@ -420,6 +420,9 @@ fn rest_body(rpc: &Rpc, choices: &mut Choices<'_>) -> Option<Vec<u8>> {
 
 /// A request over REST, and whether it certainly goes to this rpc; none when no client could send it.
 fn rest_request(rpc: &Rpc, choices: &mut Choices<'_>) -> Option<(http::Request<Vec<u8>>, bool)> {
+    if rpc.takes_stream() {
+        return None;
+    }
     let input = rpc.method.input();
     let mut aimed = true;
     let mut path = rpc.path.clone();

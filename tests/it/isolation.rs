@@ -84,12 +84,20 @@ async fn furnish_campaigns(world: &World, shop: &Tenant) -> Entities {
     };
     let (imported, importing, cancelled) = (make(&[]).await, make(&[]).await, make(&[]).await);
     let key = upload(world, shop, &importing).await;
+    let streaming = make(&[]).await;
+    let request = json!({"campaignId": streaming});
+    let given = world.call("CreateCampaignUploadUrl", &shop.caller, request).await;
     for campaign in [&imported, &cancelled] {
         let request = json!({"campaignId": campaign, "s3Key": upload(world, shop, campaign).await});
         world.call("ImportCampaignCsv", &shop.caller, request).await.data();
     }
     BTreeMap::from([
         ("s3_key", key),
+        ("campaign_id@GetCampaignUpload", importing.clone()),
+        ("campaign_id@ImportRecipients", streaming),
+        ("s3_key@ImportRecipients", given.data()["s3Key"].clone()),
+        ("offset", json!(0)),
+        ("data", json!("dXNlcl9pZAphZGEK")),
         ("campaign_id@ImportCampaignCsv", importing),
         ("campaign_id@GetCampaignImportStatus", imported.clone()),
         ("campaign_id@ListCampaignImportErrors", imported),
@@ -145,6 +153,9 @@ fn changed(message: &str) -> Value {
 /// A request that would do something to these entities if the caller were let in, and whether it names any of them.
 pub(crate) fn request(rpc: &Rpc, entities: &Entities) -> (Value, bool) {
     let input = rpc.method.input();
+    if rpc.takes_stream() {
+        return (messages(rpc, entities), true);
+    }
     let mut fields = Map::new();
     let mut names_entity = false;
     let in_path = rpc.path_fields();
@@ -163,15 +174,43 @@ pub(crate) fn request(rpc: &Rpc, entities: &Entities) -> (Value, bool) {
             // What it is made of is an entity, too.
             names_entity |= message.name() == "Campaign" && !changes;
             fields.insert(field.json_name().to_owned(), body);
-        } else if in_path.contains(&name.to_owned()) || name == "receiver" || (of_body && entities.contains_key(name)) {
-            let own = format!("{name}@{}", rpc.name());
-            let entity = entities.get(own.as_str()).or_else(|| entities.get(name));
-            let entity = entity.unwrap_or_else(|| unreachable!("tell this test what {name} is in {}", rpc.name()));
+        } else if in_path.contains(&name.to_owned())
+            || ["receiver", "s3_key"].contains(&name)
+            || (of_body && entities.contains_key(name))
+        {
             names_entity |= name.ends_with("_id") || name == "uid";
-            fields.insert(field.json_name().to_owned(), entity.clone());
+            fields.insert(field.json_name().to_owned(), entity(rpc, name, entities).clone());
         }
     }
     (Value::Object(fields), names_entity)
+}
+
+/// What a field of a request names.
+fn entity<'e>(rpc: &Rpc, name: &str, entities: &'e Entities) -> &'e Value {
+    let own = format!("{name}@{}", rpc.name());
+    let entity = entities.get(own.as_str()).or_else(|| entities.get(name));
+    entity.unwrap_or_else(|| unreachable!("tell this test what {name} is in {}", rpc.name()))
+}
+
+/// A stream with one message of each kind, in their order.
+fn messages(rpc: &Rpc, entities: &Entities) -> Value {
+    let kinds = rpc.method.input().fields().collect::<Vec<_>>();
+    let messages = kinds.iter().map(|kind| {
+        let content = kind.kind();
+        let needed = content
+            .as_message()
+            .unwrap()
+            .fields()
+            .filter(|field| !field.supports_presence());
+        let fields = needed.map(|field| {
+            (
+                field.json_name().to_owned(),
+                entity(rpc, field.name(), entities).clone(),
+            )
+        });
+        json!({kind.json_name(): fields.collect::<Map<_, _>>()})
+    });
+    json!({"stream": messages.collect::<Vec<_>>()})
 }
 
 /// The same caller, acting for a user where the rpc insists on it.

@@ -1,6 +1,7 @@
 //! The binary itself: its commands, exit codes, signals and the files it makes. What it serves is proven elsewhere, in
 //! process.
 
+mod import;
 mod memory;
 mod overload;
 mod trace;

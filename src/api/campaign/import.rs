@@ -1,8 +1,13 @@
 //! Imports between protobuf and the domain. It decides nothing.
 
+use super::id_of;
 use crate::api::convert;
+use crate::api::doors::messages::Messages;
 use crate::api::page::{ListParameters, Totals, meta, pagination};
+use crate::api::upload::in_time;
 use crate::api::{Call, upload};
+use crate::domain::campaign::import::{Announced, Receiving};
+use crate::domain::{Acting, Received, Service, campaign};
 use crate::list_parameters;
 use crate::model::id::ImportId;
 use crate::model::import::{
@@ -11,15 +16,12 @@ use crate::model::import::{
 use crate::model::page::{Page, PageRequest};
 use crate::model::{Error, Result, Violation};
 use crate::pb::v1;
+use crate::pb::v1::import_recipients_request::Part;
 
-/// How a file is to be read, as the request says.
-pub(super) fn format_of(request: &v1::ImportCampaignCsvRequest) -> Format {
-    let delimiter = request
-        .delimiter
-        .and_then(|number| v1::CsvDelimiter::try_from(number).ok());
-    let encoding = request
-        .encoding
-        .and_then(|number| v1::CsvEncoding::try_from(number).ok());
+/// How a file is to be read, as the numbers in a request say.
+pub(super) fn format_of(delimiter: Option<i32>, encoding: Option<i32>) -> Format {
+    let delimiter = delimiter.and_then(|number| v1::CsvDelimiter::try_from(number).ok());
+    let encoding = encoding.and_then(|number| v1::CsvEncoding::try_from(number).ok());
     Format {
         delimiter: delimiter.and_then(|delimiter| match delimiter {
             v1::CsvDelimiter::Unspecified => None,
@@ -61,6 +63,64 @@ pub(in crate::api) fn format_of_words(delimiter: Option<&str>, encoding: Option<
     match wrong.is_empty() {
         true => Ok(Format { delimiter, encoding }),
         false => Err(Error::invalid(wrong)),
+    }
+}
+
+/// Reads the stream of a file to its end, and gives the file with the import that it becomes. What came is kept when the
+/// stream breaks off.
+pub(super) async fn receive(
+    service: &Service,
+    acting: &Acting,
+    mut requests: Messages<v1::ImportRecipientsRequest>,
+) -> Result<ImportJob> {
+    let Some(Part::Head(head)) = requests.next().await?.and_then(|first| first.part) else {
+        let rule = "must be the first message of the stream";
+        return Err(Error::invalid(vec![Violation::new("head", rule)]));
+    };
+    let mut receiving = campaign::import::receive(service, acting, announced(head)?).await?;
+    match in_time(read_chunks(&mut receiving, &mut requests)).await {
+        Ok(()) => receiving.finish(service, acting).await,
+        Err(fault) => {
+            receiving.keep().await;
+            Err(fault)
+        }
+    }
+}
+
+async fn read_chunks(receiving: &mut Receiving, requests: &mut Messages<v1::ImportRecipientsRequest>) -> Result<()> {
+    while let Some(next) = requests.next().await? {
+        match next.part {
+            Some(Part::Chunk(chunk)) => {
+                // The bounds of the contract have seen to the sign.
+                let offset = u64::try_from(chunk.offset).unwrap_or_default();
+                receiving.take(offset, chunk.data.into()).await?;
+            }
+            Some(Part::Head(_)) | None => {
+                let rule = "must be in the first message of the stream alone";
+                return Err(Error::invalid(vec![Violation::new("head", rule)]));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn announced(head: v1::ImportRecipientsHead) -> Result<Announced> {
+    Ok(Announced {
+        campaign: id_of(&head.campaign_id)?,
+        key: head.s3_key,
+        format: format_of(head.delimiter, head.encoding),
+        bytes_total: head.bytes_total.and_then(|bytes| u64::try_from(bytes).ok()),
+        sha256: head.sha256,
+    })
+}
+
+/// How much of a file has come.
+pub(super) fn upload(key: String, found: Received, bytes_max: u64) -> v1::CampaignUpload {
+    v1::CampaignUpload {
+        s3_key: key,
+        next_offset: convert::long(found.bytes),
+        complete: found.is_complete,
+        bytes_max: convert::long(bytes_max),
     }
 }
 

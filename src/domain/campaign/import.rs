@@ -1,8 +1,10 @@
 //! Imports as their callers see them: a URL to upload a file to, the job that reads it, what was wrong with its rows. How a
 //! file becomes recipients is in [`work`].
 
+mod receive;
 mod work;
 
+pub use receive::{Announced, Receiving, receive, received};
 pub use work::{Importing, Step, advance, claim, fail, give_back};
 
 use std::time::Duration;
@@ -129,8 +131,7 @@ pub async fn start(
             }
             let last = imports::find_last(tx, app, id).await?;
             if last.as_ref().is_some_and(|job| job.state.is_open()) {
-                let problem = "an import of this campaign is not over: wait for it, or cancel it";
-                return Err(Error::new(Reason::Conflict, problem).with("campaignId", id));
+                return Err(not_over(id));
             }
             let job = ImportJob {
                 id: ImportId::new(now),
@@ -153,6 +154,12 @@ pub async fn start(
     let started = started.await?;
     service.wake.imports();
     Ok(started)
+}
+
+/// The refusal of a second import at a time.
+fn not_over(id: CampaignId) -> Error {
+    let problem = "an import of this campaign is not over: wait for it, or cancel it";
+    Error::new(Reason::Conflict, problem).with("campaignId", id)
 }
 
 /// The last import of a campaign.

@@ -3,6 +3,7 @@
 
 mod form;
 mod resume;
+mod stream;
 mod url;
 
 use std::collections::BTreeMap;

@@ -16,6 +16,7 @@ use std::sync::LazyLock;
 use bytes::{Buf, BufMut};
 use campanile::api::doors::DESCRIPTORS;
 use campanile::model::Reason;
+use futures::StreamExt;
 use prost::Message as _;
 use prost_reflect::{
     Cardinality, DescriptorPool, DeserializeOptions, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey,
@@ -104,7 +105,17 @@ impl Rpc {
     }
 
     fn of(method: MethodDescriptor) -> Self {
-        let rule = extension(&method.options(), "google.api.http").unwrap();
+        let Some(rule) = extension(&method.options(), "google.api.http") else {
+            assert!(method.is_client_streaming(), "{} has no path", method.full_name());
+            let none = String::new;
+            return Self {
+                method,
+                verb: none(),
+                path: none(),
+                body: none(),
+                response_body: "job".to_owned(),
+            };
+        };
         let text = |name: &str| rule.get_field_by_name(name).unwrap().as_str().unwrap().to_owned();
         let (verb, path) = ["get", "put", "post", "delete", "patch"]
             .into_iter()
@@ -143,6 +154,11 @@ impl Rpc {
         self.method.is_server_streaming()
     }
 
+    /// Whether it takes a stream, and so is gRPC alone.
+    pub(crate) fn takes_stream(&self) -> bool {
+        self.method.is_client_streaming()
+    }
+
     /// The kinds of caller that its rule lets in, as the contract names them.
     pub(crate) fn callers(&self) -> Vec<String> {
         let auth = self.rule().get_field_by_name("auth").unwrap().into_owned();
@@ -171,6 +187,10 @@ impl Rpc {
             .unwrap();
         let kind = POOL.get_enum_by_name("campanile.options.v1.OnBehalfOf").unwrap();
         kind.get_value(number).unwrap().name().to_owned()
+    }
+
+    fn grpc_path(&self) -> String {
+        format!("/{}/{}", self.method.parent_service().full_name(), self.name())
     }
 
     fn rule(&self) -> DynamicMessage {
@@ -221,8 +241,51 @@ impl Client {
     pub(crate) async fn call(&self, rpc: &str, headers: &[(&str, &str)], request: &Value) -> Answer {
         let rpc = Rpc::named(rpc);
         match self.door {
+            _ if rpc.takes_stream() => self.send_all(&rpc, headers, request).await,
             Door::Rest => self.rest(&rpc, headers, request).await,
             Door::Grpc => self.grpc(&rpc, headers, request).await,
+        }
+    }
+
+    /// Sends the messages of a client-streaming rpc, which are the list `stream` of the request.
+    async fn send_all(&self, rpc: &Rpc, headers: &[(&str, &str)], request: &Value) -> Answer {
+        let messages = encoded(rpc, request["stream"].as_array().unwrap());
+        self.stream(rpc, headers, futures::stream::iter(messages)).await
+    }
+
+    /// The same without an end behind the last one.
+    pub(crate) async fn stream_on(&self, rpc: &str, headers: &[(&str, &str)], messages: &[Value]) -> Answer {
+        let rpc = Rpc::named(rpc);
+        let messages = futures::stream::iter(encoded(&rpc, messages)).chain(futures::stream::pending());
+        self.stream(&rpc, headers, messages).await
+    }
+
+    async fn stream(
+        &self,
+        rpc: &Rpc,
+        headers: &[(&str, &str)],
+        messages: impl futures::Stream<Item = Vec<u8>> + Send + 'static,
+    ) -> Answer {
+        let mut call = Request::new(messages);
+        for (name, value) in headers {
+            let name = tonic::metadata::MetadataKey::from_bytes(name.as_bytes()).unwrap();
+            call.metadata_mut().insert(name, value.parse().unwrap());
+        }
+        let path = rpc.grpc_path();
+        let mut client = tonic::client::Grpc::new(self.channel.clone());
+        client.ready().await.unwrap();
+        match client.client_streaming(call, path.parse().unwrap(), Bytewise).await {
+            Ok(answer) => {
+                let answer: tonic::Response<Vec<u8>> = answer;
+                let message = DynamicMessage::decode(rpc.method.output(), answer.get_ref().as_slice()).unwrap();
+                Answer {
+                    status: rpc.success(),
+                    body: enveloped(rpc, &message),
+                    replayed: false,
+                    retry_after: None,
+                }
+            }
+            Err(status) => refused(&status),
         }
     }
 
@@ -320,7 +383,7 @@ impl Client {
             let name = tonic::metadata::MetadataKey::from_bytes(name.as_bytes()).unwrap();
             call.metadata_mut().insert(name, value.parse().unwrap());
         }
-        let path = format!("/{}/{}", rpc.method.parent_service().full_name(), rpc.name());
+        let path = rpc.grpc_path();
         let mut client = tonic::client::Grpc::new(self.channel.clone());
         client.ready().await.unwrap();
         if rpc.is_stream() {
@@ -348,6 +411,13 @@ impl Client {
             Err(status) => refused(&status),
         }
     }
+}
+
+fn encoded(rpc: &Rpc, messages: &[Value]) -> Vec<Vec<u8>> {
+    let messages = messages
+        .iter()
+        .map(|message| dynamic(&rpc.method.input(), message).encode_to_vec());
+    messages.collect()
 }
 
 fn seconds(answer: &reqwest::Response) -> Option<u64> {

@@ -194,6 +194,12 @@ impl World {
         call(&self.client, rpc, caller, &request).await
     }
 
+    /// Sends these messages of a client-streaming rpc and never an end.
+    pub(crate) async fn stream(&self, rpc: &str, caller: &Caller, messages: Vec<Value>) -> Answer {
+        let headers: Vec<_> = caller.0.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.client.stream_on(rpc, &headers, &messages).await
+    }
+
     /// Reads a path over REST.
     pub(crate) async fn get(&self, path: &str, caller: &Caller) -> Answer {
         let headers: Vec<_> = caller.0.iter().map(|(name, value)| (*name, value.as_str())).collect();
