@@ -1,6 +1,7 @@
 //! What the command line can do, and how it ends. The settings are the same for every command.
 
 mod admin;
+mod campaign;
 mod descriptors;
 mod secret;
 mod serve;
@@ -39,6 +40,9 @@ enum Command {
     /// Manage the API keys of an app
     #[command(subcommand)]
     Key(admin::KeyCommand),
+    /// Run campaigns on a server, by its public API
+    #[command(subcommand)]
+    Campaign(campaign::CampaignCommand),
 }
 
 /// Why a command failed.
@@ -50,13 +54,16 @@ pub(crate) enum Fault {
     Refused(campanile::model::Error),
     /// The system does not do its part.
     System(String, io::Error),
+    /// It came to another end than was asked for; with the exit code of that.
+    Ended(u8, String),
 }
 
 impl Fault {
-    /// The exit code: 64 for usage, as sysexits.h has it, else 1.
+    /// The exit code: 64 for usage, as sysexits.h has it, else 1 unless the command has its own.
     pub(crate) const fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => 64,
+            Self::Ended(code, _) => *code,
             Self::Refused(_) | Self::System(..) => 1,
         }
     }
@@ -65,7 +72,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(text) => f.write_str(text),
+            Self::Usage(text) | Self::Ended(_, text) => f.write_str(text),
             Self::System(what, fault) => write!(f, "{what}: {fault}"),
             Self::Refused(error) => {
                 f.write_str(match error.dev_message() {
@@ -120,6 +127,7 @@ pub(crate) fn run() -> Result<(), Fault> {
             }
             Command::App(command) => admin::app(&open(&config).await?, command).await,
             Command::Key(command) => admin::key(&open(&config).await?, command).await,
+            Command::Campaign(command) => campaign::run(&config, command).await,
             Command::CheckConfig => Ok(()),
         }
     });

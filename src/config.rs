@@ -80,6 +80,8 @@ pub struct Config {
     pub uploads: Uploads,
     /// Where clients reach the service; `None`: where the one that asks has reached it.
     pub public_url: Option<String>,
+    /// The server that commands of clients go to.
+    pub api: Api,
     /// Whether an unknown uid becomes a user on first use.
     pub auto_create_users: bool,
     /// How many channels of each type an app may have.
@@ -88,6 +90,15 @@ pub struct Config {
     pub retention: Duration,
     /// The log.
     pub log: Log,
+}
+
+/// The server that commands of clients go to.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Where it is.
+    pub url: String,
+    /// The API key of the app.
+    pub key: Option<Secret>,
 }
 
 /// What a process does; one of them at least.
@@ -300,6 +311,10 @@ impl Config {
             },
             uploads: Uploads::from_values(values),
             public_url: values.optional("public_url").map(str::to_owned),
+            api: Api {
+                url: values.text("api_url").to_owned(),
+                key: values.optional("api_key").map(Secret::new),
+            },
             auto_create_users: values.text("auto_create_users") == "true",
             channel_limits: values.parsed("channel_types").unwrap_or_default(),
             retention: Duration::from_secs(values.integer::<u64>("retention_days").saturating_mul(DAY_SECONDS)),

@@ -313,6 +313,20 @@ pub static SETTINGS: &[Setting] = &[
         "Where clients reach the service; upload URLs begin with it. Unset, with `http` and the host that the request names",
     ),
     plain(
+        "api_url",
+        Kind::Text {
+            rule: "must be an http or https URL without a path, such as https://api.example.com",
+            keeps: |text| text != "*" && is_origin(text),
+        },
+        "http://127.0.0.1:8080",
+        "The server that `campanile campaign` goes to",
+    ),
+    secret(
+        "api_key",
+        KEY,
+        "The key of full access to an app that `campanile campaign` presents to it",
+    ),
+    plain(
         "deadline_max_seconds",
         number("seconds", 1, 600),
         "30",

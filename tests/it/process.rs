@@ -4,6 +4,7 @@
 mod import;
 mod memory;
 mod overload;
+mod send;
 mod trace;
 
 use std::path::Path;
