@@ -8,7 +8,7 @@ SHELL := bash
 TOOLS := .cache/tools
 CARGO_DENY_VERSION := 0.20.2
 
-.PHONY: help run test soak overload lint contract fuzz conform audit bench bench-feed instructions memcheck
+.PHONY: help run test soak overload lint contract fuzz conform audit bench bench-feed bench-import instructions memcheck
 
 help:
 	@echo 'make run      build and start Campanile on SQLite with a demo app and a first notification'
@@ -21,6 +21,7 @@ help:
 	@echo 'make audit    licences, sources and duplicates of all dependencies'
 	@echo 'make bench    build for release and measure'
 	@echo 'make bench-feed    measure feeds on PostgreSQL, which takes about half an hour'
+	@echo 'make bench-import  measure imports on both databases, which takes about a quarter of an hour'
 	@echo 'make instructions  count what one call costs, which no load of the machine disturbs'
 	@echo 'make memcheck run the release build under valgrind'
 
@@ -70,6 +71,10 @@ bench:
 bench-feed:
 	cargo build --locked --release
 	node benches/feed.mjs target/release/campanile
+
+bench-import:
+	cargo build --locked --release
+	node benches/import.mjs target/release/campanile
 
 instructions:
 	node benches/instructions.mjs
