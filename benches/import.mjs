@@ -164,14 +164,16 @@ const postgres = {
       WITH made AS (
         INSERT INTO users (id, app_id, uid, name, name_folded, role, metadata, tags, created_at, updated_at, version)
         SELECT gen_random_uuid(), f.app_id, s.uid, s.uid, s.uid, f.role, f.metadata, f.tags, f.created_at, f.updated_at, 1
-        FROM ${from} s CROSS JOIN (SELECT * FROM users WHERE uid = 'p1-0') f
+        FROM ${from} s CROSS JOIN (SELECT * FROM users WHERE app_id = '${this.app}' AND uid = 'p1-0') f
         ON CONFLICT DO NOTHING RETURNING id, uid, app_id)
       INSERT INTO notification_recipients (app_id, notification_id, seq, uid, user_id, variables, outcome)
       SELECT m.app_id, '${notification}', s.seq, m.uid, m.id, CAST('{"code":"' || s.code || '"}' AS json_of_recipients), f.outcome
-      FROM ${from} s JOIN made m ON m.uid = s.uid CROSS JOIN (SELECT outcome FROM notification_recipients WHERE uid = 'p1-0') f`
+      FROM ${from} s JOIN made m ON m.uid = s.uid CROSS JOIN (SELECT ${this.outcome} AS outcome) f`
       .replace('json_of_recipients', this.json);
   },
   prepare(url) {
+    this.app = this.sql(url, "SELECT app_id FROM users WHERE uid = 'p1-0'");
+    this.outcome = this.sql(url, "SELECT outcome FROM notification_recipients WHERE uid = 'p1-0'");
     this.json = this.sql(url, "SELECT data_type FROM information_schema.columns WHERE table_name = 'notification_recipients' AND column_name = 'variables'");
     // All that a person may do to let them be the same work: the plans of neither side are those of empty tables.
     this.sql(url, 'ANALYZE');
@@ -206,6 +208,8 @@ const sqlite = {
     return run('sqlite3', ['-bail', url.replace('sqlite://', '')], { input: `.timeout 30000\n${text}\n` }).out.trim();
   },
   prepare(url) {
+    this.app = this.sql(url, "SELECT lower(hex(app_id)) FROM users WHERE uid = 'p1-0';");
+    this.outcome = this.sql(url, "SELECT outcome FROM notification_recipients WHERE uid = 'p1-0';");
     this.sql(url, 'ANALYZE;');
   },
   head: '.timeout 30000\nPRAGMA synchronous=FULL;\nPRAGMA temp_store=MEMORY;\n',
@@ -214,11 +218,10 @@ const sqlite = {
     return `
       INSERT INTO users (id, app_id, uid, name, name_folded, role, metadata, tags, created_at, updated_at, version)
       SELECT randomblob(16), f.app_id, s.uid, s.uid, s.uid, f.role, f.metadata, f.tags, f.created_at, f.updated_at, 1
-      FROM ${from} s CROSS JOIN (SELECT * FROM users WHERE uid = 'p1-0') f WHERE true ON CONFLICT DO NOTHING;
+      FROM ${from} s CROSS JOIN (SELECT * FROM users WHERE app_id = x'${this.app}' AND uid = 'p1-0') f WHERE true ON CONFLICT DO NOTHING;
       INSERT INTO notification_recipients (app_id, notification_id, seq, uid, user_id, variables, outcome)
-      SELECT u.app_id, x'${notification}', s.seq, u.uid, u.id, '{"code":"' || s.code || '"}', f.outcome
-      FROM ${from} s CROSS JOIN (SELECT * FROM users WHERE uid = 'p1-0') g JOIN users u ON u.app_id = g.app_id AND u.uid = s.uid
-      CROSS JOIN (SELECT outcome FROM notification_recipients WHERE uid = 'p1-0' LIMIT 1) f;`;
+      SELECT u.app_id, x'${notification}', s.seq, u.uid, u.id, '{"code":"' || s.code || '"}', ${this.outcome}
+      FROM ${from} s JOIN users u ON u.app_id = x'${this.app}' AND u.uid = s.uid;`;
   },
   staged(url, path, notification) {
     return `${this.head}CREATE TEMP TABLE staged (uid text, code text);
