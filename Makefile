@@ -8,7 +8,7 @@ SHELL := bash
 TOOLS := .cache/tools
 CARGO_DENY_VERSION := 0.20.2
 
-.PHONY: help run test soak overload lint contract fuzz conform audit bench bench-feed bench-import instructions memcheck
+.PHONY: help run test soak overload lint contract fuzz conform audit bench bench-feed bench-import bench-ledger instructions memcheck
 
 help:
 	@echo 'make run      build and start Campanile on SQLite with a demo app and a first notification'
@@ -20,8 +20,9 @@ help:
 	@echo 'make lint     formatting, clippy, and the contract against its rules and its baseline'
 	@echo 'make audit    licences, sources and duplicates of all dependencies'
 	@echo 'make bench    build for release and measure'
-	@echo 'make bench-feed    measure feeds on PostgreSQL, which takes about half an hour'
 	@echo 'make bench-import  measure imports on both databases, which takes about a quarter of an hour'
+	@echo 'make bench-feed    measure feeds on PostgreSQL, which takes about twelve minutes'
+	@echo 'make bench-ledger  measure durable sends on PostgreSQL and SQLite, which takes about eight minutes'
 	@echo 'make instructions  count what one call costs, which no load of the machine disturbs'
 	@echo 'make memcheck run the release build under valgrind'
 
@@ -75,6 +76,11 @@ bench-feed:
 bench-import:
 	cargo build --locked --release
 	node benches/import.mjs target/release/campanile
+
+# PAIRS=n for more or fewer than 15.
+bench-ledger:
+	cargo build --locked --release
+	node benches/ledger.mjs --pairs $(or $(PAIRS),15) target/release/campanile
 
 instructions:
 	node benches/instructions.mjs

@@ -4,7 +4,7 @@
 //
 // P10: a page of 20 over the API at a fixed rate, beside pgbench running the SQL that the service itself was seen to run,
 // prepared, at the same rate, for the same users, in the same run. P11: the page with `--large` rows in the table beside
-// the page with `--rows`; `--large 10000000` is the full size. P12: the unread count of a user with `--unread` items beside
+// the page with `--rows`. P12: the unread count of a user with `--unread` items beside
 // that of one with 10, in all and by category. The sides alternate, and each side is measured against itself as a control.
 //
 // The database is a cluster of its own in a temporary folder, with what PostgreSQL ships as defaults but fsync off, which
@@ -31,9 +31,9 @@ const { values: given, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     rows: { type: 'string', default: '1000000' },
-    large: { type: 'string', default: '3000000' },
+    large: { type: 'string', default: '10000000' },
     unread: { type: 'string', default: '100000' },
-    seconds: { type: 'string', default: '5' },
+    seconds: { type: 'string', default: '2' },
     rounds: { type: 'string', default: '15' },
     rate: { type: 'string', default: '200' },
   },
