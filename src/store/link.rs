@@ -59,7 +59,7 @@ impl Link {
         }
     }
 
-    pub(super) async fn execute(&mut self, statement: &Statement) -> sqlx::Result<ExecResult> {
+    pub(super) async fn execute(&mut self, statement: Statement) -> sqlx::Result<ExecResult> {
         Ok(match self {
             Self::Sqlite(conn) => bound(statement).execute(&mut **conn).await?.into(),
             Self::SqlitePool(conn) => bound(statement).execute(&mut **conn).await?.into(),
@@ -79,7 +79,7 @@ impl Link {
         })
     }
 
-    pub(super) async fn query_one(&mut self, statement: &Statement) -> sqlx::Result<Option<QueryResult>> {
+    pub(super) async fn query_one(&mut self, statement: Statement) -> sqlx::Result<Option<QueryResult>> {
         Ok(match self {
             Self::Sqlite(conn) => bound(statement).fetch_optional(&mut **conn).await?.map(Into::into),
             Self::SqlitePool(conn) => bound(statement).fetch_optional(&mut **conn).await?.map(Into::into),
@@ -90,7 +90,7 @@ impl Link {
         })
     }
 
-    pub(super) async fn query_all(&mut self, statement: &Statement) -> sqlx::Result<Vec<QueryResult>> {
+    pub(super) async fn query_all(&mut self, statement: Statement) -> sqlx::Result<Vec<QueryResult>> {
         Ok(match self {
             Self::Sqlite(conn) => rows(bound(statement).fetch_all(&mut **conn).await?),
             Self::SqlitePool(conn) => rows(bound(statement).fetch_all(&mut **conn).await?),
@@ -106,10 +106,10 @@ fn rows<R: Into<QueryResult>>(rows: Vec<R>) -> Vec<QueryResult> {
     rows.into_iter().map(Into::into).collect()
 }
 
-fn bound<DB: Database>(statement: &Statement) -> Query<'_, DB, SqlxValues>
+fn bound<'q, DB: Database>(statement: Statement) -> Query<'q, DB, SqlxValues>
 where
     SqlxValues: IntoArguments<DB>,
 {
-    let values = statement.values.clone().unwrap_or_else(|| sea_orm::Values(Vec::new()));
-    sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(values))
+    let values = statement.values.unwrap_or_else(|| sea_orm::Values(Vec::new()));
+    sqlx::query_with(AssertSqlSafe(statement.sql), SqlxValues(values))
 }

@@ -82,12 +82,16 @@ impl ConnectionTrait for Reader {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.run(&statement, |link, statement| Box::pin(link.query_one(statement)))
-            .await
+        self.run(&statement, |link, statement| {
+            Box::pin(link.query_one(statement.clone()))
+        })
+        .await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.run(&statement, |link, statement| Box::pin(link.query_all(statement)))
-            .await
+        self.run(&statement, |link, statement| {
+            Box::pin(link.query_all(statement.clone()))
+        })
+        .await
     }
 }

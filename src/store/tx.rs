@@ -105,7 +105,7 @@ impl ConnectionTrait for Tx {
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         let mut link = self.link.lock().await;
         self.check()?;
-        self.noted(link.execute(&statement).await)
+        self.noted(link.execute(statement).await)
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
@@ -117,12 +117,12 @@ impl ConnectionTrait for Tx {
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         let mut link = self.link.lock().await;
         self.check()?;
-        self.noted(link.query_one(&statement).await)
+        self.noted(link.query_one(statement).await)
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let mut link = self.link.lock().await;
         self.check()?;
-        self.noted(link.query_all(&statement).await)
+        self.noted(link.query_all(statement).await)
     }
 }

@@ -93,6 +93,68 @@ everywhere! {
         assert_eq!(texts.len(), 3);
     }
 
+    async fn sends_that_wait_together_are_each_answered_by_themselves(world) {
+        const CALLS: usize = 40;
+        let shop = Shop::open(&world).await;
+        let before = shop.rows().await;
+        let metrics = world.metrics().await;
+        // Whoever holds the template, and on SQLite the database, lets all sends wait.
+        let (other, held, release) = (world.store().await, Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let holding = other.write({
+            let (held, release) = (Arc::clone(&held), Arc::clone(&release));
+            move |tx| {
+                let (held, release) = (Arc::clone(&held), Arc::clone(&release));
+                Box::pin(async move {
+                    tx.execute_unprepared("UPDATE templates SET version = version").await?;
+                    held.notify_one();
+                    release.notified().await;
+                    Ok(())
+                })
+            }
+        });
+        let calls = (0..CALLS).map(|n| {
+            let (caller, request) = match n % 5 {
+                0 => (shop.caller.clone(), json!({"templateId": "plain", "receivers": ["ada", format!("new{n}"), "newest"]})),
+                1 => (shop.caller.clone(), json!({"templateId": "nowhere", "receivers": ["eve"]})),
+                2 => (shop.caller.clone(), json!({"templateId": "order-shipped", "receivers": ["eve"]})),
+                3 => (
+                    shop.caller.clone(),
+                    json!({"templateId": "order-shipped", "receivers": ["ada"], "defaults": {"code": format!("{n}")}}),
+                ),
+                _ => (shop.caller.once("twin"), json!({"templateId": "plain", "receivers": ["bob"]})),
+            };
+            let world = &world;
+            async move { world.call("SendNotification", &caller, request).await }
+        });
+        let sending = async {
+            held.notified().await;
+            let waiting = async {
+                let waits = "campanile_store_writes_in_progress{queue=\"api\"}";
+                let all = async { while world.metrics().await.value(waits) < 40.0 {} };
+                // On a machine that is too busy for that some come later, and are answered all the same.
+                drop(tokio::time::timeout(Duration::from_secs(4), all).await);
+                release.notify_one();
+            };
+            join(join_all(calls), waiting).await.0
+        };
+        let (held, answers) = join(holding, sending).await;
+        held.unwrap();
+        let commits = world.metrics().await.since(&metrics, "campanile_store_commit_group_size_count");
+        assert!(commits <= 20.0, "{commits} transactions for {CALLS} sends");
+        let codes: Vec<_> = answers.iter().map(|answer| if answer.status == 200 { "done" } else { answer.code() }).collect();
+        let expected = ["done", "ERR_TEMPLATE_NOT_FOUND", "ERR_INVALID_VARIABLES", "done", "done"];
+        assert!(codes.iter().zip(expected.iter().cycle()).all(|(code, expected)| code == expected), "{codes:?}");
+        let twins: Vec<_> = answers.iter().skip(4).step_by(5).map(Answer::data).collect();
+        assert!(twins.windows(2).all(|twins| twins[0] == twins[1]), "{twins:#?}");
+        assert_eq!((shop.unread("ada").await, shop.unread("newest").await, shop.unread("bob").await), (16, 8, 1));
+        assert_eq!((shop.unread("new5").await, shop.unread("eve").await), (1, 0));
+        let after = shop.rows().await;
+        let new = |table: &str| after[table] - before[table];
+        assert_eq!((new("notifications"), new("deliveries"), new("feed_items")), (17, 33, 33));
+        // Who is named by refused sends alone does not become a user by them, but by looking at a feed.
+        assert_eq!((new("users"), new("idempotency_keys")), (12, 1));
+    }
+
     async fn a_receiver_named_twice_is_served_once_and_counted(world) {
         let shop = Shop::open(&world).await;
         let sent = send(&shop, json!({"templateId": "plain", "receivers": ["Bob", "ada", "bob", "BOB"]})).await;
