@@ -196,16 +196,20 @@ impl Rows {
         ))
     }
 
+    /// The text of a row is taken out of the document once and not once for each column.
     fn json_each(&self, alias: &str) -> Result<String> {
         let mut columns = Vec::new();
         for (index, column) in self.columns.iter().enumerate() {
             columns.push(match column.kind.ok_or_else(unsupported)? {
                 // Ids are sixteen bytes in the table. Bytes are hexadecimal in JSON.
-                Kind::Id | Kind::Bytes => format!("unhex(value ->> {index}) AS \"{}\"", column.name),
-                _ => format!("value ->> {index} AS \"{}\"", column.name),
+                Kind::Id | Kind::Bytes => format!("unhex(json ->> {index}) AS \"{}\"", column.name),
+                _ => format!("json ->> {index} AS \"{}\"", column.name),
             });
         }
-        Ok(format!("(SELECT {} FROM json_each($1)) AS {alias}", columns.join(", ")))
+        Ok(format!(
+            "(WITH given (json) AS MATERIALIZED (SELECT value FROM json_each($1)) SELECT {} FROM given) AS {alias}",
+            columns.join(", ")
+        ))
     }
 }
 
@@ -266,14 +270,27 @@ where
     E: EntityTrait,
 {
     let source = source::<E>(db, rows);
+    let sql = format!("{} ON CONFLICT DO NOTHING", insert::<E>(&source)?);
+    let ids = rows.iter().filter_map(|row| match row.get(id) {
+        Value::Uuid(id) => id,
+        _ => None,
+    });
+    let ids: Vec<Uuid> = ids.collect();
+    let done = db.execute_raw(source.statement(sql, [])?).await?;
+    // Nearly always all are new, and a row that is answered costs more than one that is only written.
+    if usize::try_from(done.rows_affected()) == Ok(rows.len()) {
+        return Ok(ids);
+    }
+    let given = Rows::new(db).column("id", ids);
     let sql = format!(
-        "{} ON CONFLICT DO NOTHING RETURNING \"{}\" AS id",
-        insert::<E>(&source)?,
-        id.as_str()
+        "SELECT t.\"{0}\" AS id FROM {1} {2} \"{3}\" t ON t.\"{0}\" = r.id",
+        id.as_str(),
+        given.table("r")?,
+        given.join(),
+        E::default().table_name()
     );
-    let new = db.query_all_raw(source.statement(sql, [])?).await?;
-    let ids = new.iter().map(|row| Ok(row.try_get("", "id")?));
-    ids.collect()
+    let new = db.query_all_raw(given.statement(sql, [])?).await?;
+    new.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
 /// Inserts rows, and fails when a key is taken.

@@ -24,11 +24,13 @@ use crate::model::Result;
 const API_QUEUE_MAX: usize = 1_024;
 /// Background writes that may wait. Workers keep the rest in the database.
 const BACKGROUND_QUEUE_MAX: usize = 16;
-/// Closures that share one COMMIT, and the time after which no further one joins.
+/// Closures that share one COMMIT, and the time after which no further one of a request joins.
 const GROUP_MAX: usize = 128;
 const GROUP_TIME_MAX: Duration = Duration::from_millis(10);
-/// How long a background closure may hold up the requests behind it.
-const BACKGROUND_TIME_MAX: Duration = Duration::from_millis(5);
+/// How long a background closure may hold up the requests behind it, and the time after which no further one joins those
+/// that share a COMMIT. One that a request waits for is the last.
+const BACKGROUND_TIME_MAX: Duration = Duration::from_millis(8);
+const BACKGROUND_GROUP_TIME_MAX: Duration = Duration::from_millis(4);
 /// Groups of requests after which one background closure goes first, so that a flood of requests cannot stop the workers.
 const API_GROUPS_IN_A_ROW_MAX: u32 = 8;
 /// How long a write waits for another process that writes to the same file.
@@ -135,6 +137,30 @@ fn refusal(fault: Fault, in_doubt: bool) -> Failure {
     }
 }
 
+/// For whom the closures of one COMMIT work.
+#[derive(Clone, Copy)]
+enum Kind {
+    Api,
+    Background,
+}
+
+impl Kind {
+    /// The time after which a closure should finish with what it has done.
+    const fn budget(self) -> Option<Duration> {
+        match self {
+            Self::Api => None,
+            Self::Background => Some(BACKGROUND_TIME_MAX),
+        }
+    }
+
+    const fn group_time_max(self) -> Duration {
+        match self {
+            Self::Api => GROUP_TIME_MAX,
+            Self::Background => BACKGROUND_GROUP_TIME_MAX,
+        }
+    }
+}
+
 struct Task {
     options: SqliteConnectOptions,
     tx: Tx,
@@ -153,7 +179,7 @@ impl Task {
             if self.in_a_row >= API_GROUPS_IN_A_ROW_MAX {
                 self.in_a_row = 0;
                 if let Ok(job) = self.background.try_recv() {
-                    self.background_unit(job).await;
+                    self.background_group(job).await;
                 }
             }
             tokio::select! {
@@ -165,7 +191,7 @@ impl Task {
                     self.background.close();
                 }
                 Some(job) = self.api.recv() => self.api_group(job).await,
-                Some(job) = self.background.recv() => self.background_unit(job).await,
+                Some(job) = self.background.recv() => self.background_group(job).await,
                 else => break,
             }
         }
@@ -175,17 +201,17 @@ impl Task {
         }
     }
 
-    async fn background_unit(&mut self, job: Box<dyn Job>) {
+    async fn background_group(&mut self, first: Box<dyn Job>) {
         self.in_a_row = 0;
-        if !job.is_abandoned()
-            && let Err(fault) = self.alone(job, Some(BACKGROUND_TIME_MAX), false).await
-        {
-            self.refuse_waiting(fault);
-        }
+        self.group(first, Kind::Background).await;
     }
 
     async fn api_group(&mut self, first: Box<dyn Job>) {
         self.in_a_row += 1;
+        self.group(first, Kind::Api).await;
+    }
+
+    async fn group(&mut self, first: Box<dyn Job>, kind: Kind) {
         if let Err(fault) = self.begin().await {
             first.refuse(Failure::Fault(fault));
             return self.refuse_waiting(fault);
@@ -195,19 +221,28 @@ impl Task {
         let mut next = Some(first);
         while let Some(mut job) = next.take() {
             if !job.is_abandoned() {
-                let alive = self.run(job.as_mut(), None).await;
+                let alive = self.run(job.as_mut(), kind.budget()).await;
                 group.push(job);
                 if !alive {
-                    return self.run_again(group, None).await;
+                    return self.run_again(group, kind, None).await;
                 }
             }
-            if group.len() < GROUP_MAX && started.elapsed() < GROUP_TIME_MAX {
-                next = self.api.try_recv().ok();
+            if group.len() < GROUP_MAX && started.elapsed() < kind.group_time_max() {
+                next = self.next(kind);
             }
         }
         match self.commit(writes(&group)).await {
             Ok(()) => group.into_iter().for_each(Job::answer),
-            Err(fault) => self.run_again(group, Some(fault)).await,
+            Err(fault) => self.run_again(group, kind, Some(fault)).await,
+        }
+    }
+
+    /// The next closure that may share a COMMIT with such ones.
+    fn next(&mut self, kind: Kind) -> Option<Box<dyn Job>> {
+        match kind {
+            Kind::Api => self.api.try_recv().ok(),
+            Kind::Background if self.api.is_empty() => self.background.try_recv().ok(),
+            Kind::Background => None,
         }
     }
 
@@ -226,13 +261,13 @@ impl Task {
     /// The transaction that these shared is gone, so none of them has happened. Each gets one of its own: whichever ended
     /// the first fails alone. After a COMMIT that failed so, none of those that cannot be run again is told that nothing
     /// was changed: see [`in_doubt`].
-    async fn run_again(&mut self, group: Vec<Box<dyn Job>>, committed: Option<Fault>) {
+    async fn run_again(&mut self, group: Vec<Box<dyn Job>>, kind: Kind, committed: Option<Fault>) {
         self.broken = true;
         self.measures.rerun(committed.unwrap_or(Fault::Dead), writes(&group));
         let (in_doubt, mut stuck) = (committed.is_some_and(in_doubt), None);
         for job in group {
             match stuck {
-                None => stuck = self.alone(job, None, in_doubt).await.err(),
+                None => stuck = self.alone(job, kind.budget(), in_doubt).await.err(),
                 Some(fault) => job.refuse(refusal(fault, in_doubt)),
             }
         }
