@@ -43,6 +43,8 @@ const ACCEPT_FAULT_INTERVAL: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long after the stop a connection over HTTP/1 that waits for a request is kept; each answer closes it from then on.
 const LAST_REQUEST: Duration = Duration::from_millis(500);
+/// How often a server that stops says what it waits for.
+pub const STOP_TOLD_INTERVAL: Duration = Duration::from_secs(2);
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// Answers smaller than this many bytes are not worth compressing.
 const COMPRESSED_MIN: u16 = 1_024;
@@ -142,7 +144,10 @@ impl Server {
         hall.accept_the_last(self.listener);
         edge.tell_health(false).await;
         hall.connections.close();
-        let drained = tokio::time::timeout(self.options.drain, hall.connections.wait()).await;
+        let drained = tokio::select! {
+            drained = tokio::time::timeout(self.options.drain, hall.connections.wait()) => drained,
+            never = hall.tell_what_is_left() => never,
+        };
         if drained.is_ok() {
             return Ended::Drained;
         }
@@ -187,6 +192,18 @@ struct Hall {
 }
 
 impl Hall {
+    /// Says again and again what a stop waits for.
+    async fn tell_what_is_left<T>(&self) -> T {
+        loop {
+            tokio::time::sleep(STOP_TOLD_INTERVAL).await;
+            let connections = self.connections.len();
+            tracing::info!(
+                connections,
+                "still stopping, calls of these connections are not answered yet"
+            );
+        }
+    }
+
     fn new(edge: &Edge, options: Options, meter: &Meter, stop: CancellationToken) -> Self {
         Self {
             stack: Stack::new(edge.clone(), &options),

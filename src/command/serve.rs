@@ -2,7 +2,7 @@
 
 use std::process;
 
-use campanile::api::server::{Ended, Server};
+use campanile::api::server::{Ended, STOP_TOLD_INTERVAL, Server};
 use campanile::api::start;
 use campanile::config::Config;
 use campanile::domain::{self, Service};
@@ -42,8 +42,7 @@ pub(super) async fn serve(config: Config) -> Result<(), Fault> {
     };
     stop.cancel();
     hit(Point::Stopping);
-    tasks.close();
-    tasks.wait().await;
+    finish(&tasks).await;
     hit(Point::Stopped);
     service.close().await;
     match ended {
@@ -51,6 +50,17 @@ pub(super) async fn serve(config: Config) -> Result<(), Fault> {
         Ended::Cut(connections) => tracing::warn!(connections, "stopped, the time for draining was over"),
     }
     Ok(())
+}
+
+/// Waits for the steps that workers are in, and says so while it does.
+async fn finish(tasks: &TaskTracker) {
+    tasks.close();
+    while tokio::time::timeout(STOP_TOLD_INTERVAL, tasks.wait()).await.is_err() {
+        tracing::info!(
+            duties = tasks.len(),
+            "still stopping, these background duties end their step"
+        );
+    }
 }
 
 async fn bootstrap(service: &Service, config: &Config) -> Result<(), Fault> {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use campanile::model::Clock;
 use campanile::store::{SecretKey, Store, StoreSettings};
 use campanile::worker::sweep;
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -242,6 +243,42 @@ async fn sigterm_under_load_loses_no_call_and_exits_with_0() {
     assert!(began.elapsed() < Duration::from_secs(10));
 }
 
+/// A call whose body never comes in full, so that it stays in flight.
+async fn call_without_end(server: &Running) -> TcpStream {
+    let address = server.url.trim_start_matches("http://");
+    let mut call = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /v3/users HTTP/1.1\r\nhost: x\r\napikey: {BOOTSTRAP_KEY}\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{{"
+    );
+    call.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    call
+}
+
+#[tokio::test]
+async fn a_server_that_stops_says_what_it_waits_for() {
+    let folder = TempDir::new().unwrap();
+    let settings = [
+        ("CAMPANILE_BOOTSTRAP_APP", "shop"),
+        ("CAMPANILE_BOOTSTRAP_KEY", BOOTSTRAP_KEY),
+        ("CAMPANILE_DRAIN_SECONDS", "3"),
+    ];
+    let server = Running::start(folder.path(), &settings).await;
+    let _call = call_without_end(&server).await;
+    server.signal().await;
+    let (code, log) = server.exit().await;
+    assert_eq!(code, Some(0), "{log}");
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let told: Vec<Value> = lines.filter(|line| line["connections"].is_u64()).collect();
+    let text = |line: &Value| line["message"].as_str().unwrap().to_owned();
+    assert!(text(&told[0]).starts_with("still stopping"), "{log}");
+    assert!(
+        text(told.last().unwrap()).contains("the time for draining was over"),
+        "{log}"
+    );
+    assert!(told.iter().all(|line| line["connections"] == 1), "{log}");
+}
+
 #[tokio::test]
 async fn a_second_signal_exits_at_once() {
     let folder = TempDir::new().unwrap();
@@ -250,15 +287,7 @@ async fn a_second_signal_exits_at_once() {
         ("CAMPANILE_BOOTSTRAP_KEY", BOOTSTRAP_KEY),
     ];
     let server = Running::start(folder.path(), &settings).await;
-    // A call whose body never comes in full, so that it stays in flight.
-    let mut call = TcpStream::connect(server.url.trim_start_matches("http://"))
-        .await
-        .unwrap();
-    let head = format!(
-        "POST /v3/users HTTP/1.1\r\nhost: x\r\napikey: {BOOTSTRAP_KEY}\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{{"
-    );
-    call.write_all(head.as_bytes()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let _call = call_without_end(&server).await;
     server.signal().await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let began = Instant::now();
