@@ -130,25 +130,16 @@ pub async fn clone(
                 let named = (Reference::Id(source.template_id), Some(source.template_version));
                 template::load_approved(tx, app, &cards, named).await?;
                 let name = name.unwrap_or_else(|| name_of_copy(&source.name));
-                let new = draft(CampaignId::new(now), name, now);
                 let copy = Campaign {
-                    id: new.id,
-                    name: new.name,
-                    status: new.status,
-                    notification_id: new.notification_id,
-                    recipient_count: 0,
-                    duplicate_count: 0,
-                    scheduled_at: None,
-                    time_zone: None,
-                    misfired_at: None,
-                    sent_at: None,
-                    completed_at: None,
-                    failure: None,
-                    result: None,
-                    created_at: now,
-                    updated_at: now,
-                    version: Version::FIRST,
-                    ..source
+                    template_id: source.template_id,
+                    version_id: source.version_id,
+                    template_version: source.template_version,
+                    channels: source.channels,
+                    variables: source.variables,
+                    config: source.config,
+                    tag: source.tag,
+                    rate_per_second: source.rate_per_second,
+                    ..draft(CampaignId::new(now), name, now)
                 };
                 store::insert_campaign(tx, app, &copy).await?;
                 store::view_one(tx, app, copy).await
