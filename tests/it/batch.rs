@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use campanile::domain::dispatch::{self, Step};
+use campanile::domain::dispatch::{self, Dispatching, Step};
 use campanile::domain::{Service, Settings};
 use campanile::store::Store;
 use campanile::worker::{Turn, complete, dispatch as worker};
@@ -12,7 +12,7 @@ use insta::assert_json_snapshot;
 use sea_orm::{ConnectionTrait, DatabaseBackend, Statement};
 use serde_json::{Value, json};
 
-use crate::support::database::TestDatabase;
+use crate::support::database::{Backend, TestDatabase};
 use crate::support::rpc::{Answer, Door};
 use crate::support::shop::Shop;
 use crate::support::world::{World, call, steady};
@@ -280,11 +280,15 @@ everywhere! {
         // The work is done by another process, which gives no hints here.
         let elsewhere = Service::open(Settings {
             clock: world.clock.clone(),
+            dispatching: Dispatching { page_rows: Some(10), ..Dispatching::default() },
             ..Settings::new(world.database().settings())
         }).await.unwrap();
         let working = async {
             tokio::time::sleep(Duration::from_millis(300)).await;
-            while worker::turn(&elsewhere, world.clock.now()).await == Turn::Again {}
+            let page = dispatch::claim(&elsewhere).await.unwrap().unwrap();
+            while dispatch::advance(&elsewhere, page, world.clock.now()).await.unwrap() == Step::More {
+                tokio::time::sleep(Duration::from_millis(400)).await;
+            }
         };
         let (watched, ()) = join(shop.call("WatchNotification", request.clone()), working).await;
         let events = watched.data().as_array().unwrap();
@@ -294,6 +298,16 @@ everywhere! {
         assert_eq!((&last["data"]["sentCount"], &last["data"]["status"]), (&json!(30), &json!("completed")));
         assert_eq!(last["cursor"], "30");
         assert!(last["data"]["completedAt"].is_string() && first["data"]["completedAt"].is_null());
+        let known = |event: &&Value| event["data"]["remainingSeconds"].is_u64();
+        let midway: Vec<&Value> = events.iter().filter(known).collect();
+        assert!(!midway.is_empty(), "{events:#?}");
+        for event in midway {
+            let count = |name: &str| event["data"][name].as_u64().unwrap();
+            // Thirty in about a second; a machine that is busy takes longer.
+            assert!((1..=60).contains(&count("perSecond")), "{event:#}");
+            assert_eq!(count("remainingSeconds"), count("pendingCount").div_ceil(count("perSecond")), "{event:#}");
+        }
+        assert!(first["data"]["perSecond"].is_null() && last["data"]["remainingSeconds"].is_null());
 
         let late = shop.call("WatchNotification", json!({"notificationId": id, "cursor": "30"})).await;
         assert_json_snapshot!("batch_watched_late", steady(&late.body));
@@ -500,5 +514,32 @@ async fn heal(store: &Store) {
     match store.read().get_database_backend() {
         DatabaseBackend::Postgres => execute(store, "DROP TRIGGER refuse ON deliveries").await,
         _ => execute(store, "DROP TRIGGER refuse").await,
+    }
+}
+
+#[tokio::test]
+async fn whoever_watches_a_batch_that_stands_still_hears_that_the_stream_is_alive() {
+    let db = TestDatabase::new(Backend::Sqlite).await.unwrap();
+    let world = World::start(db, Door::Rest).await;
+    let shop = Shop::open(&world).await;
+    let id = send(&shop, plain(&uids(11))).await;
+    let working = async {
+        tokio::time::sleep(Duration::from_secs(17)).await;
+        world.work().await;
+    };
+    let request = json!({"notificationId": id});
+    let (rest, grpc) = (world.through(Door::Rest), world.through(Door::Grpc));
+    let watch = |client| call(client, "WatchNotification", &shop.caller, &request);
+    let (by_rest, by_grpc, ()) = futures::join!(watch(&rest), watch(&grpc), working);
+    for watched in [by_rest, by_grpc] {
+        let names: Vec<_> = watched
+            .data()
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| &event["event"])
+            .collect();
+        assert_eq!(names[..2], [&json!("progress"), &json!("heartbeat")], "{watched:#?}");
+        assert_eq!(names.last(), Some(&&json!("progress")), "{watched:#?}");
     }
 }
