@@ -10,22 +10,18 @@
 // The database is a cluster of its own in a temporary folder, with what PostgreSQL ships as defaults but fsync off, which
 // these reads do not notice. The server runs on core 0, whatever loads it on core 1, PostgreSQL wherever it likes.
 
-import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import net from 'node:net';
-import { arch, cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { performance } from 'node:perf_hooks';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
-const SERVER_CORE = 0;
-const LOAD_CORE = 1;
+import { LOAD_CORE, SERVER_CORE, control, describe, judge, run } from './lib.mjs';
+import { API, Campanile, Connection, alternate, median, openLoop, quantiles, sql, withPostgres } from './service.mjs';
+
 /** Items of each user beside those of P12. */
 const ITEMS = 100;
 /** Users whose feeds are read: pgbench takes at most 128 scripts. */
 const READ = 100;
-const KEY = 'benchmark-key-of-the-feed-figures-01';
 
 const { values: given, positionals } = parseArgs({
   allowPositionals: true,
@@ -46,105 +42,6 @@ const [rows, large, unread, seconds, rounds, rate] = ['rows', 'large', 'unread',
 if (rows < READ * ITEMS || large <= rows) throw new Error(`--rows must be at least ${READ * ITEMS} and --large more than that`);
 const binary = resolve(positionals[0] ?? 'target/release/campanile');
 
-function run(program, args, options = {}) {
-  const done = spawnSync(program, args, { encoding: 'utf8', maxBuffer: 2 ** 28, ...options });
-  if (done.error) throw done.error;
-  if (done.status !== 0) throw new Error(`${program} ended with ${done.status}\n${done.stderr}${done.stdout}`);
-  return done.stdout;
-}
-
-function sql(url, text) {
-  return run('psql', ['-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', url], { input: text }).trim();
-}
-
-function freePort() {
-  return new Promise((done, fail) => {
-    const server = net.createServer();
-    server.on('error', fail);
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address();
-      server.close(() => done(port));
-    });
-  });
-}
-
-/** One keep-alive connection that takes one request at a time: as little client as can be, so that it measures little. */
-class Connection {
-  constructor(port) {
-    this.socket = net.connect(port, '127.0.0.1').setNoDelay(true);
-    this.received = '';
-    this.waiting = null;
-    this.socket.setEncoding('latin1');
-    this.socket.on('data', (data) => this.take(data));
-    this.socket.on('error', (fault) => this.waiting?.fail(fault));
-    this.socket.on('close', () => this.waiting?.fail(new Error('the server closed the connection')));
-  }
-
-  take(data) {
-    this.received += data;
-    const head = this.received.indexOf('\r\n\r\n');
-    if (head < 0) return;
-    const length = Number(/content-length: (\d+)/i.exec(this.received.slice(0, head))?.[1] ?? Number.NaN);
-    if (this.received.length < head + 4 + length) return;
-    const [answer, done] = [this.received, this.waiting.done];
-    this.received = '';
-    this.waiting = null;
-    done({ status: Number(answer.slice(9, 12)), body: answer.slice(head + 4) });
-  }
-
-  send(method, path, uid, body) {
-    const text = body === undefined ? '' : JSON.stringify(body);
-    const acting = uid === undefined ? '' : `onbehalfof: ${uid}\r\n`;
-    const about = text === '' ? '' : `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(text)}\r\n`;
-    return new Promise((done, fail) => {
-      this.waiting = { done, fail };
-      this.socket.write(`${method} ${path} HTTP/1.1\r\nhost: campanile\r\napikey: ${KEY}\r\n${acting}${about}\r\n${text}`);
-    });
-  }
-
-  async call(method, path, uid, body) {
-    const answer = await this.send(method, path, uid, body);
-    if (answer.status >= 300) throw new Error(`${method} ${path} answered ${answer.status}: ${answer.body}`);
-    return JSON.parse(answer.body);
-  }
-
-  close() {
-    this.socket.destroy();
-  }
-}
-
-/** Calls at a fixed rate, whether answers come or not; times in ms from the moment when a call was due. */
-async function openLoop(port, next) {
-  const idle = Array.from({ length: 16 }, () => new Connection(port));
-  const times = [];
-  const calls = [];
-  const began = performance.now();
-  for (let number = 0; number < rate * seconds; number += 1) {
-    const due = began + (number * 1_000) / rate;
-    while (performance.now() < due) {
-      if (due - performance.now() > 1.5) await sleep(1);
-      else await new Promise(setImmediate);
-    }
-    const connection = idle.pop();
-    if (!connection) throw new Error(`16 calls are under way: the server does not keep up with ${rate}/s`);
-    const { path, uid } = next();
-    calls.push(connection.send('GET', path, uid).then((answer) => {
-      times.push(performance.now() - due);
-      if (answer.status !== 200) throw new Error(`${path} answered ${answer.status}: ${answer.body}`);
-      idle.push(connection);
-    }));
-  }
-  await Promise.all(calls);
-  idle.forEach((connection) => connection.close());
-  return quantiles(times);
-}
-
-function quantiles(times) {
-  const sorted = [...times].sort((a, b) => a - b);
-  const at = (share) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
-  return { p50: at(0.5), p99: at(0.99) };
-}
-
 /** pgbench at the same rate; latencies from its own log, schedule lag included, as for the API. */
 function pgbench(url, folder, scripts) {
   for (const file of readdirSync(folder).filter((file) => file.startsWith('log.'))) rmSync(join(folder, file));
@@ -157,93 +54,17 @@ function pgbench(url, folder, scripts) {
   return quantiles(times);
 }
 
-function judge(name, ratios, target, stretch) {
-  const sorted = [...ratios].sort((a, b) => a - b);
-  const at = (share) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
-  const verdict = at(0.5) <= stretch ? 'stretch met' : at(0.5) <= target ? 'target met' : 'MISSED';
-  console.log(`${name}: ${at(0.5).toFixed(2)} (middle half ${at(0.25).toFixed(2)}–${at(0.75).toFixed(2)}, ${sorted.length} pairs); target ≤ ${target}, stretch ≤ ${stretch}: ${verdict}`);
-}
-
-function control(name, ratios) {
-  const sorted = [...ratios].sort((a, b) => a - b);
-  const median = sorted[Math.floor(sorted.length / 2)];
-  console.log(`control, ${name} against itself: ${median.toFixed(3)} (${sorted.length} pairs): ${median >= 0.95 && median <= 1.05 ? 'quiet' : 'TOO NOISY, the figures beside it do not count'}`);
-}
-
 const shown = (one) => `p50 ${one.p50.toFixed(2)} ms, p99 ${one.p99.toFixed(2)} ms`;
-const middle = (sides, of) => [...sides.map((side) => side[of])].sort((a, b) => a - b)[Math.floor(sides.length / 2)];
-const summary = (sides) => shown({ p50: middle(sides, 'p50'), p99: middle(sides, 'p99') });
+const summary = (sides) => shown({ p50: median(sides.map((side) => side.p50)), p99: median(sides.map((side) => side.p99)) });
 
-/** Measures two sides in turn, A B B A …, and the first once more against itself. */
+/** Two sides in turn, with ratios of what was measured and a control. */
 async function pairs(a, b) {
-  const sides = { a: [], b: [], again: [] };
-  for (let round = 0; round < rounds; round += 1) {
-    const order = round % 2 === 0 ? ['a', 'b', 'again'] : ['again', 'b', 'a'];
-    for (const side of order) sides[side].push(await (side === 'b' ? b() : a()));
-  }
+  const sides = await alternate(rounds, a, b);
   const ratios = (of) => sides.a.map((side, round) => side[of] / sides.b[round][of]);
   return { ...sides, ratios, control: sides.a.map((side, round) => side.p50 / sides.again[round].p50) };
 }
 
-class Campanile {
-  static async start(url, folder) {
-    const port = await freePort();
-    const env = {
-      PATH: process.env.PATH,
-      CAMPANILE_LISTEN: `127.0.0.1:${port}`,
-      CAMPANILE_DATABASE_URL: url,
-      CAMPANILE_SECRET_KEY: Buffer.alloc(32, 7).toString('base64'),
-      CAMPANILE_BOOTSTRAP_APP: 'bench',
-      CAMPANILE_BOOTSTRAP_KEY: KEY,
-      CAMPANILE_LOG: 'warn',
-      CAMPANILE_RATE_LIMIT: '0',
-      CAMPANILE_RATE_LIMIT_CORE: '0',
-      CAMPANILE_RETENTION_DAYS: '3650',
-    };
-    const child = spawn('taskset', ['-c', String(SERVER_CORE), binary, 'serve'], { cwd: folder, env, stdio: ['ignore', 'ignore', 'inherit'] });
-    const server = new Campanile(port, child);
-    const began = Date.now();
-    while (!(await server.isReady())) {
-      if (child.exitCode !== null) throw new Error(`${binary} ended with ${child.exitCode}`);
-      if (Date.now() - began > 30_000) throw new Error(`${binary} is not ready after 30 s`);
-      await sleep(50);
-    }
-    return server;
-  }
-
-  constructor(port, child) {
-    this.port = port;
-    this.child = child;
-  }
-
-  async isReady() {
-    try {
-      return (await fetch(`http://127.0.0.1:${this.port}/readyz`)).ok;
-    } catch {
-      return false;
-    }
-  }
-
-  async stop() {
-    const ended = new Promise((done) => this.child.on('exit', done));
-    this.child.kill('SIGTERM');
-    await ended;
-  }
-}
-
-const API = '/v3/campaigns';
 const PAGE = `${API}/notification-feed?limit=20`;
-
-/** A channel, a template and one sent item, from which all others are copied. */
-async function furnish(port) {
-  const api = new Connection(port);
-  await api.call('POST', `${API}/channels`, undefined, { channelId: 'bell', type: 'in_app', name: 'Bell', enabled: true });
-  const text = 'A hundred and fifty characters of text as a card of some news may well have, so that a page is about as long as it would be in an app of this kind, {{name}}.';
-  const content = { version: '1.0', body: [{ id: 'text', type: 'text', content: text }], style: { background: { light: '#FFFFFF', dark: '#000000' } }, fallbackText: 'News' };
-  await api.call('POST', `${API}/templates`, undefined, { templateId: 'news', name: 'News', status: 'approved', templateCategory: 'Alerts', tags: ['news'], channels: [{ channelType: 'in_app', content }], variableSchema: [{ key: 'name' }] });
-  await api.call('POST', `${API}/notifications/messages`, undefined, { templateId: 'news', receivers: ['first'], variables: { first: { name: 'Ada' } } });
-  api.close();
-}
 
 const COLUMNS = ['id', 'app_id', 'user_id', 'notification_id', 'delivery_id', 'template_version_id', 'channel_id', 'seq', 'change_seq', 'category_id', 'category_name', 'filterable', 'label', 'alternative_text', 'tags', 'data_type', 'variables', 'counted', 'sent_at', 'delivered_at', 'read_at', 'interacted_at', 'expires_at', 'deleted_at', 'created_at'];
 
@@ -295,25 +116,23 @@ function scripts(url, folder, page) {
 }
 
 const anyUser = () => `user${1 + Math.floor(Math.random() * READ)}`;
-const pages = (port) => openLoop(port, () => ({ path: PAGE, uid: anyUser() }));
+const pages = (port) => openLoop(port, { rate, seconds }, () => ({ path: PAGE, uid: anyUser() }));
 const vacuum = (url) => sql(url, 'VACUUM ANALYZE');
 
 async function p12(port, name, query) {
   const path = `${API}/notification-feed/unread-count${query}`;
-  const of = (uid) => () => openLoop(port, () => ({ path, uid }));
+  const of = (uid) => () => openLoop(port, { rate, seconds }, () => ({ path, uid }));
   const measured = await pairs(of('many1'), of('few1'));
   console.log(`  ${unread} items: ${summary(measured.a)}; 10 items: ${summary(measured.b)}`);
-  judge(`P12 ${name}, p50`, measured.ratios('p50'), 1.2, 1.05);
+  judge(`P12 ${name}, p50`, measured.ratios('p50'), { target: 1.2, stretch: 1.05, better: 'less' });
   control(name, measured.control);
 }
 
 async function main(url, folder) {
-  console.log(`machine: ${cpus().length} × ${cpus()[0]?.model ?? arch()}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, load ${loadavg()[0].toFixed(1)}`);
-  console.log(`${sql(url, 'SELECT version()')}; shared_buffers ${sql(url, 'SHOW shared_buffers')}, fsync ${sql(url, 'SHOW fsync')}`);
   console.log(`binary: ${binary}; ${rate} calls/s, ${rounds} rounds of ${seconds} s a side`);
-  const server = await Campanile.start(url, folder);
+  const server = await Campanile.start(binary, url, folder, { core: SERVER_CORE, CAMPANILE_RETENTION_DAYS: '3650' });
   try {
-    await furnish(server.port);
+    await server.furnish();
     fill(url, 'many', 1, 1, unread);
     fill(url, 'few', 1, 1, 10);
     fill(url, 'user', 1, rows / ITEMS, ITEMS);
@@ -329,8 +148,8 @@ async function main(url, folder) {
     const files = scripts(url, folder, await statements(url, server.port));
     const feed = await pairs(() => pages(server.port), async () => pgbench(url, folder, files));
     console.log(`  API: ${summary(feed.a)}; pgbench: ${summary(feed.b)}`);
-    judge('P10 feed page, p50', feed.ratios('p50'), 2.5, 1.8);
-    judge('P10 feed page, p99', feed.ratios('p99'), 2.5, 1.8);
+    judge('P10 feed page, p50', feed.ratios('p50'), { target: 2.5, stretch: 1.8, better: 'less' });
+    judge('P10 feed page, p99', feed.ratios('p99'), { target: 2.5, stretch: 1.8, better: 'less' });
     control('feed page', feed.control);
     await p12(server.port, 'unread count', '');
     await p12(server.port, 'unread count of a category', '?templateCategory=Alerts');
@@ -342,7 +161,7 @@ async function main(url, folder) {
     const big = [];
     for (let round = 0; round < rounds; round += 1) big.push(await pages(server.port));
     console.log(`  ${rows} rows: ${summary(small)}; ${large} rows: ${summary(big)}`);
-    judge(`P11 feed page, p99 at ${large} rows ÷ ${rows}`, big.map((side, round) => side.p99 / small[round].p99), 2.0, 1.3);
+    judge(`P11 feed page, p99 at ${large} rows ÷ ${rows}`, big.map((side, round) => side.p99 / small[round].p99), { target: 2.0, stretch: 1.3, better: 'less' });
     if (large < 10 * rows) console.log(`P11 asks for ten times the rows: this was ${large / rows} times; --large ${10 * rows} is the full size`);
   } finally {
     await server.stop();
@@ -350,10 +169,9 @@ async function main(url, folder) {
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'campanile-bench.'));
-const [cluster, url] = run('tests/setup/postgres.sh', ['start']).trim().split('\n').at(-1).split(' ');
 try {
-  await main(url, folder);
+  describe();
+  await withPostgres({ fsync: 'off' }, (url) => main(url, folder));
 } finally {
-  run('tests/setup/postgres.sh', ['stop', cluster]);
   rmSync(folder, { recursive: true, force: true });
 }

@@ -8,7 +8,6 @@
 // PostgreSQL, or the plain program) runs on core 0, the load on core 1; sides alternate A B B A, and the service is measured
 // against itself as a control. Every COMMIT reaches the disk: PostgreSQL with its defaults, SQLite with synchronous=FULL.
 
-import { spawn } from 'node:child_process';
 import { closeSync, cpSync, fdatasyncSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -16,10 +15,9 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
-import { LOAD_CORE, SERVER_CORE, build, control, describe, freePort, judge, processorTime, run, spread } from './lib.mjs';
+import { LOAD_CORE, SERVER_CORE, build, control, describe, judge, processorTime, run, spread } from './lib.mjs';
+import { Campanile, alternate, median, sql, withPostgres } from './service.mjs';
 
-const KEY = 'benchmark-key-of-the-ledger-figures1';
-const API = '/v3/campaigns';
 const CONNECTIONS = 8;
 
 const { values: given, positionals } = parseArgs({
@@ -69,72 +67,16 @@ function flush(folder) {
   return spread(times).median;
 }
 
-/** The service on core 0. */
-class Campanile {
-  static async start(url, folder) {
-    const port = await freePort();
-    const env = {
-      PATH: process.env.PATH,
-      CAMPANILE_LISTEN: `127.0.0.1:${port}`,
-      CAMPANILE_DATABASE_URL: url,
-      CAMPANILE_SECRET_KEY: Buffer.alloc(32, 7).toString('base64'),
-      CAMPANILE_BOOTSTRAP_APP: 'bench',
-      CAMPANILE_BOOTSTRAP_KEY: KEY,
-      CAMPANILE_LOG: 'warn',
-      CAMPANILE_RATE_LIMIT: '0',
-      CAMPANILE_RATE_LIMIT_CORE: '0',
-    };
-    const child = spawn('taskset', on(SERVER_CORE, binary, 'serve'), { cwd: folder, env, stdio: ['ignore', 'ignore', 'inherit'] });
-    const server = new Campanile(port, child);
-    const began = Date.now();
-    while (!(await server.isReady())) {
-      if (child.exitCode !== null) throw new Error(`${binary} ended with ${child.exitCode}`);
-      if (Date.now() - began > 30_000) throw new Error(`${binary} is not ready after 30 s`);
-      await sleep(50);
-    }
-    return server;
+/** A service on its core, with users who have a feed. */
+async function start(url, folder) {
+  const server = await Campanile.start(binary, url, folder, { core: SERVER_CORE });
+  await server.furnish();
+  for (let from = 1; from <= users; from += 10_000) {
+    const receivers = Array.from({ length: Math.min(10_000, users - from + 1) }, (_, n) => `user${from + n}`);
+    const { notificationId } = await server.call('POST', '/notifications/messages', { templateId: 'news', receivers, mode: 'batch', defaults: { name: 'Ada' } });
+    while ((await server.call('GET', `/notifications/${notificationId}`)).status === 'dispatching') await sleep(100);
   }
-
-  constructor(port, child) {
-    this.port = port;
-    this.child = child;
-  }
-
-  async isReady() {
-    try {
-      return (await fetch(`http://127.0.0.1:${this.port}/readyz`)).ok;
-    } catch {
-      return false;
-    }
-  }
-
-  async call(method, path, body) {
-    const headers = { apikey: KEY, 'content-type': 'application/json' };
-    const answer = await fetch(`http://127.0.0.1:${this.port}${API}${path}`, { method, headers, body: body && JSON.stringify(body) });
-    const text = await answer.text();
-    if (!answer.ok) throw new Error(`${method} ${path} answered ${answer.status}: ${text}`);
-    return JSON.parse(text).data;
-  }
-
-  /** A channel, a template, one send to copy from, and users who have a feed. */
-  async furnish() {
-    await this.call('POST', '/channels', { channelId: 'bell', type: 'in_app', name: 'Bell', enabled: true });
-    const text = 'A hundred and fifty characters of text as a card of some news may well have, so that a page is about as long as it would be in an app of this kind, {{name}}.';
-    const content = { version: '1.0', body: [{ id: 'text', type: 'text', content: text }], style: { background: { light: '#FFFFFF', dark: '#000000' } }, fallbackText: 'News' };
-    await this.call('POST', '/templates', { templateId: 'news', name: 'News', status: 'approved', templateCategory: 'Alerts', tags: ['news'], channels: [{ channelType: 'in_app', content }], variableSchema: [{ key: 'name' }] });
-    await this.call('POST', '/notifications/messages', { templateId: 'news', receivers: ['first'], variables: { first: { name: 'Ada' } } });
-    for (let from = 1; from <= users; from += 10_000) {
-      const receivers = Array.from({ length: Math.min(10_000, users - from + 1) }, (_, n) => `user${from + n}`);
-      const { notificationId } = await this.call('POST', '/notifications/messages', { templateId: 'news', receivers, mode: 'batch', defaults: { name: 'Ada' } });
-      while ((await this.call('GET', `/notifications/${notificationId}`)).status === 'dispatching') await sleep(100);
-    }
-  }
-
-  async stop() {
-    const ended = new Promise((done) => this.child.on('exit', done));
-    this.child.kill('SIGTERM');
-    await ended;
-  }
+  return server;
 }
 
 /** One side for a while: its rate, the processor time of the system under test for each, and the times of calls. */
@@ -147,7 +89,7 @@ function measure(line, spentSoFar) {
 }
 
 function load(server, postmaster) {
-  const line = on(LOAD_CORE, program, 'load', `127.0.0.1:${server.port}`, KEY, seconds, callers, CONNECTIONS, users).map(String);
+  const line = on(LOAD_CORE, program, 'load', `127.0.0.1:${server.port}`, server.key, seconds, callers, CONNECTIONS, users).map(String);
   const before = processorTime(server.child.pid);
   const measured = measure(line, () => processorTime(server.child.pid) + (postmaster ? clusterTime(postmaster) : 0));
   const own = (processorTime(server.child.pid) - before) / measured.count;
@@ -166,18 +108,8 @@ function pgbench(url, postmaster, script, round) {
   return { rate, cost: spent / count };
 }
 
-/** Measures two sides in turn, A B B A …, and the first once more against itself. */
-async function alternate(a, b) {
-  const sides = { a: [], b: [], again: [] };
-  for (let round = 0; round < pairs; round += 1) {
-    const order = round % 2 === 0 ? ['a', 'b', 'again'] : ['again', 'b', 'a'];
-    for (const side of order) sides[side].push(side === 'b' ? b(round + 1) : a());
-  }
-  return sides;
-}
-
 function tell(name, plain, sides, { target, stretch }) {
-  const middle = (side, of, digits = 0) => number(spread(sides[side].map((one) => one[of])).median, digits);
+  const middle = (side, of, digits = 0) => number(median(sides[side].map((one) => one[of])), digits);
   console.log(`  service: ${middle('a', 'rate')} sends/s, ${middle('a', 'cost')} µs of processor time each, ${middle('a', 'own')} of them its own, p50 ${middle('a', 'p50', 2)} ms, p99 ${middle('a', 'p99', 2)} ms`);
   console.log(`  ${plain}: ${middle('b', 'rate')}/s, ${middle('b', 'cost')} µs of processor time each`);
   const ratios = (of) => sides.a.map((side, round) => of(side, sides.b[round]));
@@ -185,8 +117,6 @@ function tell(name, plain, sides, { target, stretch }) {
   judge(`${name} as processor time`, ratios((a, b) => b.cost / a.cost), { target, stretch, better: 'more' });
   control('sends/s', sides.a.map((side, round) => side.rate / sides.again[round].rate));
 }
-
-const sql = (url, text) => run('psql', ['-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', url], { input: text }).out.trim();
 
 /** One statement that writes what a send writes, with the values of the sample in it. */
 function statement(url) {
@@ -210,30 +140,21 @@ function statement(url) {
     ${insert('feed_items', 'notification_id', { id: 'delivery', delivery_id: 'delivery', notification_id: 'notification', user_id: 'who.id', seq: 'h.seq', change_seq: 'h.seq' }, 'who, h')}`.replaceAll('\n', ' ').trim();
 }
 
-async function postgres(folder) {
-  const started = run('taskset', on(SERVER_CORE, 'tests/setup/postgres.sh', 'start'), { env: { ...process.env, CAMPANILE_TEST_POSTGRES_FSYNC: 'on' } });
-  const [cluster, url] = started.out.trim().split('\n').at(-1).split(' ');
+async function postgres(url, postmaster, folder) {
+  const server = await start(url, folder);
   try {
-    const settings = ['fsync', 'synchronous_commit', 'full_page_writes', 'shared_buffers', 'wal_sync_method'].map((name) => `${name} ${sql(url, `SHOW ${name}`)}`);
-    console.log(`${sql(url, 'SELECT version()').split(' on ')[0]}; ${settings.join(', ')}`);
-    const postmaster = Number(readFileSync(join(cluster, 'data', 'postmaster.pid'), 'utf8').split('\n')[0]);
-    const server = await Campanile.start(url, folder);
-    try {
-      await server.furnish();
-      const script = join(folder, 'send.sql');
-      writeFileSync(script, `\\set user random(1, ${users})\n\\set sent :sent + 1\n${statement(url)};\n`);
-      sql(url, 'VACUUM ANALYZE');
-      const rows = () => sql(url, 'SELECT count(*) FROM feed_items');
-      const before = rows();
-      pgbench(url, postmaster, script, 0);
-      if (rows() === before) throw new Error('pgbench wrote no feed item');
-      load(server, postmaster);
-      tell('P5 durable send, PostgreSQL', 'pgbench, one statement', await alternate(() => load(server, postmaster), (round) => pgbench(url, postmaster, script, round)), { target: 1.0, stretch: 2.5 });
-    } finally {
-      await server.stop();
-    }
+    const script = join(folder, 'send.sql');
+    writeFileSync(script, `\\set user random(1, ${users})\n\\set sent :sent + 1\n${statement(url)};\n`);
+    sql(url, 'VACUUM ANALYZE');
+    const rows = () => sql(url, 'SELECT count(*) FROM feed_items');
+    const before = rows();
+    pgbench(url, postmaster, script, 0);
+    if (rows() === before) throw new Error('pgbench wrote no feed item');
+    load(server, postmaster);
+    const sides = await alternate(pairs, () => load(server, postmaster), (round) => pgbench(url, postmaster, script, round));
+    tell('P5 durable send, PostgreSQL', 'pgbench, one statement', sides, { target: 1.0, stretch: 2.5 });
   } finally {
-    run('tests/setup/postgres.sh', ['stop', cluster]);
+    await server.stop();
   }
 }
 
@@ -241,17 +162,16 @@ async function sqlite(folder) {
   const [own, plain] = ['own', 'plain'].map((name) => join(folder, name));
   mkdirSync(own);
   const url = `sqlite://${own}/campanile.db`;
-  let server = await Campanile.start(url, own);
+  let server = await start(url, own);
   try {
-    await server.furnish();
     // Closed, so that the file is whole when it is copied.
     await server.stop();
     cpSync(own, plain, { recursive: true });
-    server = await Campanile.start(url, own);
+    server = await Campanile.start(binary, url, own, { core: SERVER_CORE });
     const floor = () => measure(on(SERVER_CORE, program, 'floor', join(plain, 'campanile.db'), seconds, users).map(String), () => 0);
     floor();
     load(server);
-    tell('P6 durable send, SQLite', 'one COMMIT per send', await alternate(() => load(server), floor), { target: 3, stretch: 10 });
+    tell('P6 durable send, SQLite', 'one COMMIT per send', await alternate(pairs, () => load(server), floor), { target: 3, stretch: 10 });
   } finally {
     await server.stop();
   }
@@ -261,7 +181,7 @@ const folder = mkdtempSync(join(tmpdir(), 'campanile-bench.'));
 try {
   describe();
   console.log(`service and database on core ${SERVER_CORE}, load on core ${LOAD_CORE}; ${callers} callers over ${CONNECTIONS} connections, ${users} users, ${pairs} pairs of ${seconds} s; a page and fdatasync take ${number(flush(folder), 2)} ms`);
-  if (given.only !== 'sqlite') await postgres(folder);
+  if (given.only !== 'sqlite') await withPostgres({ core: SERVER_CORE }, (url, postmaster) => postgres(url, postmaster, folder));
   if (given.only !== 'postgres') await sqlite(folder);
 } finally {
   rmSync(folder, { recursive: true, force: true });

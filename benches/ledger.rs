@@ -4,9 +4,10 @@
 //! ```text
 //! ledger load ADDRESS KEY SECONDS CALLERS CONNECTIONS USERS   sends over gRPC, each to one of so many users by chance
 //! ledger floor FILE SECONDS USERS                             the rows of a send, one COMMIT each, on one connection
+//! ledger sql FILE                                             the statements that it reads, on one connection
 //! ```
 //!
-//! Either prints one line: how many were done, in how many seconds, the median and 99th hundredth of their times in ms, and
+//! The last prints the first column of every row that it is answered. Each of the others prints one line: how many were done, in how many seconds, the median and 99th hundredth of their times in ms, and
 //! this process's own processor time in µs.
 
 use std::env;
@@ -43,10 +44,16 @@ fn main() -> Fallible<()> {
             };
             runtime.block_on(load.run(within(seconds)?))?
         }
+        ["sql", file] => return runtime.block_on(script(file)),
         ["floor", file, seconds, users] => runtime.block_on(floor(file, within(seconds)?, users.parse()?))?,
         // `cargo bench` and `cargo test --benches` run every benchmark without arguments.
         [] => return Ok(()),
-        _ => return Err("ledger load ADDRESS KEY SECONDS CALLERS CONNECTIONS USERS | floor FILE SECONDS USERS".into()),
+        _ => {
+            return Err(
+                "ledger load ADDRESS KEY SECONDS CALLERS CONNECTIONS USERS | floor FILE SECONDS USERS | sql FILE"
+                    .into(),
+            );
+        }
     };
     measured.print()
 }
@@ -232,15 +239,33 @@ async fn statements(conn: &mut SqliteConnection, sample: &[u8]) -> Fallible<Vec<
     Ok(statements)
 }
 
-/// One send after the other, as a program would that knows nothing of groups: its rows, and a COMMIT.
-async fn floor(file: &str, time: Duration, users: u64) -> Fallible<Measured> {
+/// One connection with the guarantees that the service has.
+async fn connect(file: &str) -> Fallible<SqliteConnection> {
     let options = SqliteConnectOptions::from_str(&format!("sqlite://{file}"))?
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(60))
         .foreign_keys(true)
         .statement_cache_capacity(512)
         .disable_statement_logging();
-    let mut conn = options.connect().await?;
+    Ok(options.connect().await?)
+}
+
+/// Runs what standard input says.
+async fn script(file: &str) -> Fallible<()> {
+    let mut conn = connect(file).await?;
+    let statements = io::read_to_string(io::stdin())?;
+    for row in sqlx::raw_sql(AssertSqlSafe(statements)).fetch_all(&mut conn).await? {
+        let first: String = row.try_get(0)?;
+        io::stdout().write_all(format!("{first}\n").as_bytes())?;
+    }
+    conn.close().await?;
+    Ok(())
+}
+
+/// One send after the other, as a program would that knows nothing of groups: its rows, and a COMMIT.
+async fn floor(file: &str, time: Duration, users: u64) -> Fallible<Measured> {
+    let mut conn = connect(file).await?;
     let sample = "SELECT i.notification_id, i.app_id, i.category_id FROM feed_items i JOIN users u ON u.id = i.user_id WHERE u.uid = 'first'";
     let sample = sqlx::query(sample).fetch_one(&mut conn).await?;
     let (notification, app, category): (Vec<u8>, Vec<u8>, Vec<u8>) =
