@@ -231,14 +231,16 @@ pub async fn schedule(
     (id, etag): (CampaignId, Option<String>),
     when: &When,
 ) -> Result<Written<CampaignView>> {
-    let (schedule, cards) = (when.settle(acting.now)?, service.cards.clone());
+    let (when, now, cards) = (when.clone(), acting.now, service.cards.clone());
     change(service, acting, (id, etag), move |tx, app, mut campaign| {
-        let (schedule, cards) = (schedule.clone(), cards.clone());
+        let (when, cards) = (when.clone(), cards.clone());
         Box::pin(async move {
             run::check_startable(&campaign, "scheduled")?;
             run::check_imported(tx, app, &campaign, "scheduled").await?;
             let named = (Reference::Id(campaign.template_id), Some(campaign.template_version));
             template::load_approved(tx, app, &cards, named).await?;
+            // Not before: a call that is repeated when that time has passed is answered as the first one was.
+            let schedule = when.settle(now)?;
             campaign.status = CampaignStatus::Scheduled;
             campaign.scheduled_at = Some(schedule.at);
             campaign.time_zone = schedule.time_zone;

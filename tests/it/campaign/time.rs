@@ -59,6 +59,20 @@ everywhere! {
         assert_eq!(status(&shop, &id).await, "draft");
     }
 
+    async fn a_schedule_that_is_repeated_when_its_time_has_passed_is_answered_as_it_was(world) {
+        let shop = Shop::open(&world).await;
+        let id = ready(&shop, json!({}), &uids(3)).await;
+        let caller = shop.caller.once("schedule-1");
+        let request = json!({"campaignId": id, "scheduledAt": "2024-01-15T13:00:00.000Z"});
+        let first = world.call("ScheduleCampaign", &caller, request.clone()).await;
+        assert_eq!(first.data()["status"], "scheduled");
+        world.pass(2 * HOUR);
+        let again = world.call("ScheduleCampaign", &caller, request.clone()).await;
+        assert_eq!((again.replayed, &again.body), (true, &first.body));
+        let refused = shop.call("ScheduleCampaign", request).await;
+        assert_eq!((refused.status, refused.code()), (400, "ERR_BAD_REQUEST"), "under no key it is a new one");
+    }
+
     async fn a_time_that_cannot_be_is_refused_and_nothing_is_changed(world) {
         let shop = Shop::open(&world).await;
         let id = ready(&shop, json!({}), &uids(3)).await;
