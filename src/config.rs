@@ -308,6 +308,7 @@ impl Config {
             campaigns: CampaignLimits {
                 recipients_max: values.integer("campaign_recipients_max"),
                 misfire_grace: seconds("misfire_grace_seconds"),
+                import_rows: values.parsed("import_rows"),
             },
             uploads: Uploads::from_values(values),
             public_url: values.optional("public_url").map(str::to_owned),

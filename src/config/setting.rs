@@ -289,6 +289,12 @@ pub static SETTINGS: &[Setting] = &[
         "How much later than its time a scheduled campaign is still sent that could not be sent then; after that it waits for somebody to decide",
     ),
     plain(
+        "import_rows",
+        number("rows", 10, 10_000),
+        "",
+        "Rows of an imported file that are taken in one transaction. Unset, 2,000 with PostgreSQL and 250 with SQLite",
+    ),
+    plain(
         "uploads_folder",
         Kind::Text {
             rule: "must be the path of a folder",

@@ -35,6 +35,8 @@ pub struct CampaignLimits {
     pub recipients_max: u32,
     /// How much later than its time one is sent that could not be sent then.
     pub misfire_grace: Duration,
+    /// Rows of a file that are taken in one transaction; `None`: as many as suit the database.
+    pub import_rows: Option<u32>,
 }
 
 impl Default for CampaignLimits {
@@ -42,6 +44,7 @@ impl Default for CampaignLimits {
         Self {
             recipients_max: 1_000_000,
             misfire_grace: Duration::from_secs(60 * 60),
+            import_rows: None,
         }
     }
 }

@@ -119,16 +119,19 @@ fn check_name(index: usize, name: &str) -> Result<String, Error> {
     if number > CELLS_MAX {
         return Err(refused(&format!("has more than {CELLS_MAX} columns: remove some")));
     }
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-');
+    // As the keys of variables are in the contract, so that what is imported could have been said there.
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let begins_well = name.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
     if name.is_empty() {
         return Err(refused(&format!(
             "has no name for column {number}: name it in the first row, or remove it"
         )));
     }
-    if name.len() > NAME_MAX || !name.chars().all(plain) {
+    if name.len() > NAME_MAX || !begins_well || !name.chars().all(plain) {
         let found = Violation::new("", "").received(name).received.unwrap_or_default();
         let problem = format!(
-            "names column {number} {found:?}: a name has 1 to {NAME_MAX} letters a to z, digits, underscores and hyphens"
+            "names column {number} {found:?}: a name has 1 to {NAME_MAX} letters a to z, digits and underscores, and does not \
+             begin with a digit; rename it, or remove it"
         );
         return Err(refused(&problem));
     }
@@ -200,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_first_row_names_every_column_once_and_one_of_them_is_the_user() {
-        for header in ["user_id", "userId,code", "code;uid", " user_id ,first-name"] {
+        for header in ["user_id", "userId,code", "code;uid", " user_id ,First_name2", "uid,_"] {
             assert!(first(header.as_bytes(), &[]).is_ok(), "{header}");
         }
         for (header, advice) in [
@@ -208,7 +211,10 @@ mod tests {
             ("user_id,code,code", "code twice"),
             ("user_id,uid", "more than one"),
             ("user_id,", "no name for column 2"),
-            ("user_id,first name", "first name"),
+            ("user_id,first name", "names column 2 \"first name\""),
+            ("user_id,a,first-name", "names column 3 \"first-name\""),
+            ("user_id,2nd", "names column 2 \"2nd\""),
+            ("user_id,näme", "names column 2 \"näme\""),
         ] {
             let refused = first(header.as_bytes(), &[]).unwrap_err();
             assert!(refused.dev_message().contains(advice), "{header}: {refused}");

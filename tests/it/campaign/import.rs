@@ -186,7 +186,9 @@ everywhere! {
             (b"user_id\nada\n\"bob\ncyd\n".to_vec(), "ends within quotes"),
             (b"email,code\nada,1\n".to_vec(), "no column user_id"),
             (b"user_id,code,code\nada,1,2\n".to_vec(), "names the column code twice"),
-            (b"user_id,first name\nada,1\n".to_vec(), "names column 2"),
+            (b"user_id,first name\nada,1\n".to_vec(), "names column 2 \"first name\""),
+            (b"user_id,code,first-name\nada,1,2\n".to_vec(), "names column 3 \"first-name\""),
+            (b"user_id,2nd\nada,1\n".to_vec(), "names column 2 \"2nd\""),
             (b"{\"user_id\": \"ada\"}".to_vec(), "JSON"),
         ] {
             let job = imported(&world, &shop, &id, file, json!({})).await;
@@ -321,12 +323,44 @@ on_both! {
         let id = ready(&shop, json!({}), &uids(2)).await;
         let job = imported(&world, &shop, &id, "user_id\nada\nbob\n", json!({})).await;
         assert_eq!((&job["state"], &job["failure"]), (&json!("failed"), &json!("ERR_TARGET_LIMIT_EXCEEDED")));
-        let message = "a campaign takes at most 3 recipients, and would have 4; 0 rows before line 2 were dealt with, 0 of them added";
-        assert_eq!(job["failureMessage"], message);
-        assert_eq!(counts(&job), json!([0, 0, 0, 0, 0]));
-        assert_eq!(named(&audience(&shop, &id).await), ["user-00000", "user-00001"]);
-        let enough = imported(&world, &shop, &id, "user_id\nada\nuser-00000\n", json!({})).await;
-        assert_eq!(counts(&enough), json!([2, 1, 1, 0, 0]));
+        let message = "a campaign takes at most 3 recipients, and would have 4; 1 rows before line 3 were dealt with, 1 of them added";
+        assert_eq!((&job["failureMessage"], &job["nextOffset"]), (&json!(message), &json!(12)));
+        assert_eq!(counts(&job), json!([1, 1, 0, 0, 0]));
+        assert_eq!(named(&audience(&shop, &id).await), ["user-00000", "user-00001", "ada"]);
+        let found = shop.call("GetUser", json!({"uid": "bob"})).await;
+        assert_eq!(found.status, 404, "nobody was created who did not fit");
+        let full = imported(&world, &shop, &id, "user_id\nada\na b\nuser-00000\n", json!({})).await;
+        assert_eq!((&full["state"], counts(&full)), (&json!("completed"), json!([3, 0, 2, 0, 1])));
+    }
+
+    async fn what_fits_of_a_large_file_is_taken_to_the_last_row(db) {
+        const MOST: usize = 1_000;
+        for grows in [0, 1, 499] {
+            let db = TestDatabase::new(db.backend).await.unwrap();
+            let world = World::start_with(db, Door::Rest, |settings| {
+                let recipients_max = u32::try_from(MOST).unwrap();
+                settings.campaigns = CampaignLimits { recipients_max, ..CampaignLimits::default() };
+            }).await;
+            let shop = Shop::open(&world).await;
+            let id = ready(&shop, json!({}), &uids(grows + 1)).await;
+            // Every third row is wrong or names somebody again.
+            let lines: Vec<_> = (0..2_000).map(|row| match row % 6 {
+                2 => "a b".to_owned(),
+                5 => "new-0".to_owned(),
+                _ => format!("new-{row}"),
+            }).collect();
+            let job = imported(&world, &shop, &id, format!("user_id\n{}\n", lines.join("\n")), json!({})).await;
+            assert_eq!((&job["state"], &job["failure"]), (&json!("failed"), &json!("ERR_TARGET_LIMIT_EXCEEDED")));
+            let room = MOST - grows - 1;
+            let fresh = lines.iter().enumerate().filter(|(row, _)| !matches!(row % 6, 2 | 5));
+            let (first_out, _) = fresh.clone().nth(room).unwrap();
+            let failed = lines[..first_out].iter().filter(|line| *line == "a b").count();
+            assert_eq!(counts(&job), json!([first_out, room, first_out - room - failed, 0, failed]), "{grows}");
+            let offset = "user_id\n".len() + lines[..first_out].iter().map(|line| line.len() + 1).sum::<usize>();
+            assert_eq!(job["nextOffset"], offset);
+            let expected: Vec<_> = uids(grows + 1).into_iter().chain(fresh.take(room).map(|(_, line)| line.clone())).collect();
+            assert_eq!(named(&audience(&shop, &id).await), expected);
+        }
     }
 
     async fn without_their_creation_unknown_users_are_counted(db) {

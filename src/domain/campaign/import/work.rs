@@ -26,10 +26,10 @@ use crate::model::{Error, Reason, Result, Timestamp};
 use crate::store::import::{self as imports, Leased, Settled};
 use crate::store::template as templates;
 
-/// Rows of a batch: as many as PostgreSQL does well in one transaction.
-const BATCH_ROWS: usize = 2_000;
+/// Rows of a batch, where no setting says otherwise: as many as PostgreSQL does well in one transaction.
+const BATCH_ROWS: u32 = 2_000;
 /// The same on SQLite, whose one writer has to be free again soon.
-const BATCH_ROWS_SQLITE: usize = 250;
+const BATCH_ROWS_SQLITE: u32 = 250;
 /// Bytes of the file that a batch takes, after which it is done with fewer rows.
 const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Bytes that are looked through before the lease begins anew.
@@ -56,6 +56,8 @@ pub enum Step {
 pub struct Importing {
     job: Leased,
     stage: Stage,
+    /// Rows of the next batch: fewer than usual near the most recipients that the campaign may have.
+    rows: u32,
 }
 
 impl Importing {
@@ -101,7 +103,18 @@ pub async fn claim(service: &Service, now: Timestamp) -> Result<Option<Importing
     Ok(claimed.map(|job| Importing {
         job,
         stage: Stage::Claimed,
+        rows: batch_rows(service),
     }))
+}
+
+/// Rows of a batch that meets no limit.
+fn batch_rows(service: &Service) -> u32 {
+    let suits = if service.store.is_sqlite() {
+        BATCH_ROWS_SQLITE
+    } else {
+        BATCH_ROWS
+    };
+    service.settings.campaigns.import_rows.unwrap_or(suits)
 }
 
 /// Does the next step of an import that the caller has leased. What the file or its campaign is at fault for ends it.
@@ -189,21 +202,27 @@ async fn hold(service: &Service, work: &Importing) -> Result<Step> {
     Ok(if held.await? { Step::More } else { Step::Stale })
 }
 
-/// Takes the next rows, or ends the import where there are none.
+/// Takes the next rows, or ends the import where there are none. Rows that are more than the campaign may have recipients
+/// are taken again in halves, until the first one that does not fit is alone and ends the import: those before it stay.
 async fn take(service: &Service, work: &mut Importing, now: Timestamp) -> Result<Step> {
     let Stage::Taking(source) = &mut work.stage else {
         return Ok(Step::Stale);
     };
-    let rows = match service.store.is_sqlite() {
-        true => BATCH_ROWS_SQLITE,
-        false => BATCH_ROWS,
-    };
-    let Some(batch) = source.batch(rows, &work.job).await? else {
+    let Some(batch) = source.batch(work.rows, &work.job).await? else {
         return end(service, work, (ImportState::Completed, None), now).await;
     };
-    let Some(settled) = settle(service, &work.job, batch, now).await? else {
+    let rows = batch.settled.counts.rows;
+    let settled = match settle(service, &work.job, batch, now).await {
+        Err(full) if full.reason() == Reason::TargetLimitExceeded && rows > 1 => {
+            work.rows = rows / 2;
+            return take_from(service, work).await;
+        }
+        settled => settled?,
+    };
+    let Some(settled) = settled else {
         return Ok(Step::Stale);
     };
+    work.rows = work.rows.saturating_mul(2).min(batch_rows(service));
     work.job.next = settled.next;
     work.job.counts = work.job.counts.and(settled.counts);
     let kept = u32::try_from(settled.problems.len()).map_err(Error::internal)?;
@@ -484,7 +503,7 @@ impl Source {
     }
 
     /// Reads so many rows; none are left when there is no batch.
-    async fn batch(&mut self, rows: usize, job: &Leased) -> Result<Option<Batch>> {
+    async fn batch(&mut self, rows: u32, job: &Leased) -> Result<Option<Batch>> {
         let mut own = BTreeMap::new();
         let (mut uids, mut seen) = (Vec::new(), BTreeSet::new());
         let mut counts = ImportCounts::default();
@@ -492,7 +511,7 @@ impl Source {
         let mut duplicates: u32 = 0;
         let until = job.next.offset.saturating_add(BATCH_BYTES_MAX);
         let mut position = job.problem_count;
-        while uids.len() < rows && self.rows.next().offset < until && self.next_row().await? {
+        while counts.rows < rows && self.rows.next().offset < until && self.next_row().await? {
             counts.rows = counts.rows.saturating_add(1);
             match self.columns.read(self.rows.cells(self.format.encoding)) {
                 Ok((uid, values)) if seen.insert(uid.clone()) => {
