@@ -70,6 +70,40 @@ points! {
     GivenUpBeforeCommit = "given_up_before_commit",
     /// A recipient is recorded as failed, and the notification not looked at.
     GivenUpAfterCommit = "given_up_after_commit",
+    /// A notification is final, and the campaign that it is of is not.
+    CampaignUnfinished = "campaign_unfinished",
+    /// A campaign is recorded as final, which is not committed.
+    CampaignBeforeCommit = "campaign_before_commit",
+    /// A campaign is started by a call, which is not committed.
+    StartBeforeCommit = "start_before_commit",
+    /// The same, committed and not answered.
+    StartAfterCommit = "start_after_commit",
+    /// Campaigns are found whose time has come, and none of them is started.
+    DueFound = "due_found",
+    /// A campaign is started at its time, which is not committed.
+    FireBeforeCommit = "fire_before_commit",
+    /// The same, committed, and nobody was told.
+    FireAfterCommit = "fire_after_commit",
+    /// No page of a campaign begins any more, and nothing else says that it is to be held or ended.
+    HoldIntended = "hold_intended",
+    /// A campaign is held, which is not committed.
+    PauseBeforeCommit = "pause_before_commit",
+    /// A campaign goes on, which is not committed.
+    ResumeBeforeCommit = "resume_before_commit",
+    /// A campaign that was being sent is ended, which is not committed.
+    CancelBeforeCommit = "cancel_before_commit",
+    /// An import is leased and nothing of it done.
+    ImportLeased = "import_leased",
+    /// A file is looked through and its checksum kept, and no row is taken.
+    ImportLookedThrough = "import_looked_through",
+    /// Rows are added to an audience, which is not committed.
+    BatchBeforeCommit = "batch_before_commit",
+    /// The same, committed, and whether there are more rows is not known.
+    BetweenBatches = "between_batches",
+    /// The last row is taken and the import is not over.
+    ImportBeforeEnd = "import_before_end",
+    /// An import is recorded as over, which is not committed.
+    ImportEndBeforeCommit = "import_end_before_commit",
     /// Items that have expired are taken out of their feeds' counts, which is not committed.
     ExpiredBeforeCommit = "expired_before_commit",
     /// Old items are removed, which is not committed.
@@ -109,6 +143,10 @@ mod armed {
         ProgressFirst,
         /// A worker does the whole page that it once leased, whoever holds it by now.
         NoFence,
+        /// A worker does a page that it once leased, although its campaign is held or over by now.
+        NoHold,
+        /// A worker goes on with the file that it once leased, whoever holds it by now.
+        NoImportFence,
     }
 
     impl Break {
@@ -118,6 +156,8 @@ mod armed {
             match self {
                 Self::ProgressFirst => "progress_first",
                 Self::NoFence => "no_fence",
+                Self::NoHold => "no_hold",
+                Self::NoImportFence => "no_import_fence",
             }
         }
     }
@@ -185,9 +225,14 @@ mod armed {
     pub fn broken() -> Option<Break> {
         *BROKEN.get_or_init(|| {
             let word = variable("CAMPANILE_TEST_BROKEN")?;
-            [Break::ProgressFirst, Break::NoFence]
-                .into_iter()
-                .find(|way| way.as_str() == word)
+            [
+                Break::ProgressFirst,
+                Break::NoFence,
+                Break::NoHold,
+                Break::NoImportFence,
+            ]
+            .into_iter()
+            .find(|way| way.as_str() == word)
         })
     }
 }

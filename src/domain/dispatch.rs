@@ -278,6 +278,9 @@ async fn complete_now(service: &Service, only: Option<(AppId, NotificationId)>, 
     });
     let completed = complete.await?;
     service.measures.completed.increment(completed);
+    if completed > 0 {
+        hit(Point::CampaignUnfinished);
+    }
     let completed = completed.saturating_add(campaign::finish(service, only, now).await?);
     if completed > 0 {
         hit(Point::CompletionAfterCommit);
@@ -400,12 +403,23 @@ async fn run(tx: &Tx, cards: &Cards, (page, rest): (&Leased, Rest), now: Timesta
     if sending.status != NotificationStatus::Dispatching {
         return Ok(None);
     }
+    serve(tx, cards, (page, rest), (&sending, now)).await.map(Some)
+}
+
+/// Deals with some recipients of a page, whose notification is to be done now.
+async fn serve(
+    tx: &Tx,
+    cards: &Cards,
+    (page, rest): (&Leased, Rest),
+    (sending, now): (&Sending, Timestamp),
+) -> Result<Counts> {
+    let place = (page.app, page.key.notification);
     let (version, ways) = template::load_for_page(tx, page.app, cards, sending.copied.version_ref()).await?;
     let schema = &version.source.variable_schema;
     let mut recipients = receiver::list_recipients(tx, place, rest.from, rest.to).await?;
     look_again(tx, place, &mut recipients).await?;
     let faulty = match sending.by_campaign {
-        true => refuse_faulty(tx, place, &recipients, (&sending, schema, &version.compiled)).await?,
+        true => refuse_faulty(tx, place, &recipients, (sending, schema, &version.compiled)).await?,
         false => BTreeSet::new(),
     };
     let recipients = recipients.into_iter().map(|recipient| {
@@ -431,7 +445,7 @@ async fn run(tx: &Tx, cards: &Cards, (page, rest): (&Leased, Rest), now: Timesta
         let next = last.seq.saturating_add(1);
         pages::record_progress(tx, page.app, page.key, next, counts).await?;
     }
-    Ok(Some(counts))
+    Ok(counts)
 }
 
 /// Finds out which recipients of a campaign cannot be served because of their variables, and writes that down. Nobody looked

@@ -5,6 +5,7 @@
 //! `CAMPANILE_TEST_KILLS` says how often the processes are killed, per database: 6 in `make test`, 200 in `make soak`.
 
 mod aging;
+mod campaign;
 mod check;
 mod load;
 mod once;

@@ -10,6 +10,7 @@ use super::{CampaignLimits, change, record};
 use crate::domain::card::Cards;
 use crate::domain::dispatch::rows_at;
 use crate::domain::{Acting, Service, Written, template};
+use crate::failpoint::{Point, hit};
 use crate::model::campaign::{Campaign, CampaignStatus, CampaignView};
 use crate::model::delivery::Counts;
 use crate::model::id::{AppId, CampaignId, NotificationId};
@@ -42,11 +43,14 @@ pub async fn send(
             check_startable(&campaign, "sent")?;
             check_imported(tx, app, &campaign, "sent").await?;
             campaign.check_plan(plan_token.as_deref())?;
-            start(tx, (app, &cards), (campaign, &origin), (page_rows, now)).await
+            let started = start(tx, (app, &cards), (campaign, &origin), (page_rows, now)).await?;
+            hit(Point::StartBeforeCommit);
+            Ok(started)
         })
     })
     .await?;
     if !sent.replayed {
+        hit(Point::StartAfterCommit);
         service.measures.sent(SendMode::Campaign, Counts::default());
     }
     service.wake.pages();
@@ -125,6 +129,9 @@ async fn start(
 /// Those of the database.
 pub async fn fire_due(service: &Service, now: Timestamp) -> Result<u64> {
     let due = store::list_due(service.store.read(), now, STEP_MAX).await?;
+    if !due.is_empty() {
+        hit(Point::DueFound);
+    }
     let (limits, page_rows) = (service.settings.campaigns, service.page_rows());
     let mut fired: u64 = 0;
     for (app, id) in due {
@@ -136,6 +143,9 @@ pub async fn fire_due(service: &Service, now: Timestamp) -> Result<u64> {
                 Box::pin(async move { fire(tx, (app, id, &cards), (limits, page_rows), now).await })
             })
             .await?;
+        if done {
+            hit(Point::FireAfterCommit);
+        }
         fired = fired.saturating_add(u64::from(done));
         service.wake.pages();
     }
@@ -180,6 +190,7 @@ async fn fire(
         }
     };
     record(tx, app, (read, changed), now).await?;
+    hit(Point::FireBeforeCommit);
     Ok(true)
 }
 
@@ -245,6 +256,7 @@ async fn finish_one(tx: &Tx, app: AppId, id: CampaignId, now: Timestamp) -> Resu
     };
     lanes::delete_lane(tx, app, ended.notification_id).await?;
     record(tx, app, (ended.version, ended), now).await?;
+    hit(Point::CampaignBeforeCommit);
     Ok(true)
 }
 
@@ -275,6 +287,7 @@ pub async fn pause(
             if !notifications::move_notification(tx, place, &from, to, None).await? {
                 return Err(is_done("paused"));
             }
+            hit(Point::PauseBeforeCommit);
             Ok(Campaign {
                 status: CampaignStatus::Paused,
                 ..campaign
@@ -306,6 +319,7 @@ pub async fn resume(
             let place = (app, campaign.notification_id);
             notifications::move_notification(tx, place, &from, to, None).await?;
             lanes::hold_lane(tx, place, false, now).await?;
+            hit(Point::ResumeBeforeCommit);
             Ok(Campaign {
                 status: CampaignStatus::Sending,
                 ..campaign
@@ -349,6 +363,7 @@ pub async fn cancel(
             let result = if campaign.sent_at.is_some() {
                 end_notification(tx, (app, campaign.notification_id), now).await?;
                 let counts = store::get_result(tx, app, &campaign).await?;
+                hit(Point::CancelBeforeCommit);
                 (counts.sent, counts.failed.saturating_add(counts.skipped))
             } else {
                 (0, 0)
@@ -396,7 +411,9 @@ async fn intend_to_hold(
     service
         .store
         .write(move |tx| Box::pin(async move { lanes::hold_lane(tx, place, true, now).await }))
-        .await
+        .await?;
+    hit(Point::HoldIntended);
+    Ok(())
 }
 
 /// That the last recipient was dealt with before a campaign could be held.

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::aging::Kind;
 use super::load::{Journal, Sent, events};
 use super::server::{KEY, PATIENCE, Server};
 
 /// Calls at once.
-const CALLS: usize = 4;
+pub(super) const CALLS: usize = 4;
 
-async fn try_get(server: &Server, path: &str, user: Option<&str>) -> (u16, Value) {
+pub(super) async fn try_get(server: &Server, path: &str, user: Option<&str>) -> (u16, Value) {
     let mut call = server
         .http
         .get(format!("{}/v3/campaigns/{path}", server.url))
@@ -26,14 +26,14 @@ async fn try_get(server: &Server, path: &str, user: Option<&str>) -> (u16, Value
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
-async fn get(server: &Server, path: &str, user: Option<&str>) -> Value {
+pub(super) async fn get(server: &Server, path: &str, user: Option<&str>) -> Value {
     let (status, body) = try_get(server, path, user).await;
     assert_eq!(status, 200, "{path}: {body}");
     body
 }
 
 /// Every row of a list, page after page.
-async fn list(server: &Server, path: &str, user: Option<&str>) -> Vec<Value> {
+pub(super) async fn list(server: &Server, path: &str, user: Option<&str>) -> Vec<Value> {
     let (mut rows, mut cursor) = (Vec::new(), String::new());
     loop {
         let mut page = get(server, &format!("{path}limit=100{cursor}"), user).await;
@@ -41,12 +41,16 @@ async fn list(server: &Server, path: &str, user: Option<&str>) -> Vec<Value> {
         let Some(next) = page["meta"]["next"].as_object() else {
             return rows;
         };
-        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        cursor = next
-            .iter()
-            .map(|(name, value)| format!("&{name}={}", text(value)))
-            .collect();
+        cursor = self::cursor(next);
     }
+}
+
+/// What a page's `next` is as a part of a query.
+pub(super) fn cursor(next: &Map<String, Value>) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    next.iter()
+        .map(|(name, value)| format!("&{name}={}", text(value)))
+        .collect()
 }
 
 /// Whether every acknowledged send is final.
@@ -83,7 +87,7 @@ pub(super) async fn wait_for_sweep(server: &Server, journal: &Journal) {
     }
 }
 
-async fn until(holds: impl AsyncFn() -> bool) {
+pub(super) async fn until(holds: impl AsyncFn() -> bool) {
     let waiting = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -94,11 +98,11 @@ async fn until(holds: impl AsyncFn() -> bool) {
 
 /// What a user has to find: items with their notifications, by what became of them.
 #[derive(Debug, Default)]
-struct Expected {
-    visible: BTreeSet<(String, String)>,
+pub(super) struct Expected {
+    pub(super) visible: BTreeSet<(String, String)>,
     expired: BTreeSet<(String, String)>,
     /// Notifications that nothing is left of, or that failed for this user.
-    absent: BTreeSet<String>,
+    pub(super) absent: BTreeSet<String>,
 }
 
 /// What is wrong: items that are lost, doubled or never asked for, receivers whose outcome nobody recorded, counts of
@@ -211,7 +215,7 @@ fn outcomes(sent: &Sent, rows: &[Value]) -> (Vec<String>, BTreeMap<String, Strin
     (faults, items)
 }
 
-async fn feed_faults(
+pub(super) async fn feed_faults(
     server: &Server,
     user: &str,
     expected: &Expected,

@@ -188,13 +188,37 @@ impl Pressure {
     };
 }
 
-struct Shared {
+/// What the clients of a load have in common.
+pub(super) struct Shared {
     url: Mutex<String>,
     ended: AtomicBool,
     keys: AtomicU64,
     watched: AtomicU32,
     put_off: AtomicU32,
     cut: Mutex<Vec<String>>,
+}
+
+impl Shared {
+    pub(super) fn new(server: &Server) -> Self {
+        Self {
+            url: Mutex::new(server.url.clone()),
+            ended: AtomicBool::new(false),
+            keys: AtomicU64::new(0),
+            watched: AtomicU32::new(0),
+            put_off: AtomicU32::new(0),
+            cut: Mutex::default(),
+        }
+    }
+
+    /// Calls another process from now on.
+    pub(super) fn moved(&self, server: &Server) {
+        server.url.clone_into(&mut self.url.lock().unwrap());
+    }
+
+    /// Asks every client to end.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Clients that go on sending.
@@ -205,14 +229,7 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn start(server: &Server, pressure: Pressure) -> Self {
-        let shared = Arc::new(Shared {
-            url: Mutex::new(server.url.clone()),
-            ended: AtomicBool::new(false),
-            keys: AtomicU64::new(0),
-            watched: AtomicU32::new(0),
-            put_off: AtomicU32::new(0),
-            cut: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::new(server));
         let mut clients = JoinSet::new();
         for number in 0..pressure.clients {
             clients.spawn(Caller::new(number, Arc::clone(&shared)).send_on(pressure));
@@ -222,12 +239,12 @@ impl Load {
 
     /// Calls another process from now on.
     pub(super) fn moved(&self, server: &Server) {
-        server.url.clone_into(&mut self.shared.url.lock().unwrap());
+        self.shared.moved(server);
     }
 
     /// Lets every client finish what it is at, and gives what was acknowledged.
     pub(super) async fn end(self) -> Journal {
-        self.shared.ended.store(true, Ordering::Relaxed);
+        self.shared.end();
         let mut journal = Journal::default();
         for one in self.clients.join_all().await {
             journal.extend(one);
@@ -249,15 +266,15 @@ fn any_kind(pressure: Pressure) -> Kind {
 }
 
 /// One client of a load.
-struct Caller {
+pub(super) struct Caller {
     shared: Arc<Shared>,
-    http: Client,
+    pub(super) http: Client,
     run: u64,
 }
 
 impl Caller {
     /// Of three clients one opens a connection for each call, one keeps it, and one speaks HTTP/2.
-    fn new(number: u32, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(number: u32, shared: Arc<Shared>) -> Self {
         let http = match number % 3 {
             0 => Client::builder()
                 .http1_only()
@@ -271,13 +288,23 @@ impl Caller {
         Self { shared, http, run }
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         self.shared.url.lock().unwrap().clone()
+    }
+
+    /// An idempotency key that no other call has.
+    pub(super) fn key(&self) -> String {
+        format!("{}-{}", self.run, self.shared.keys.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether it is to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.shared.ended.load(Ordering::Relaxed)
     }
 
     async fn send_on(self, pressure: Pressure) -> Journal {
         let mut journal = Journal::default();
-        while !self.shared.ended.load(Ordering::Relaxed) {
+        while !self.is_over() {
             // Each client begins with a batch that it watches and an item that it reads; then chance decides.
             let (kind, is_batch, looks) = match journal.sent.len() {
                 0 => (Kind::Plain, true, true),
@@ -285,7 +312,7 @@ impl Caller {
                 _ => (any_kind(pressure), chance(4) == 0, chance(4) == 0),
             };
             let receivers = receivers(if is_batch { BATCH } else { 3 }, USERS);
-            let key = format!("{}-{}", self.run, self.shared.keys.fetch_add(1, Ordering::Relaxed));
+            let key = self.key();
             let (status, body) = self.call(|url| message(&self.http, url, &key, kind, &receivers)).await;
             assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
             let sent = sent(kind, receivers, &body);
@@ -303,7 +330,7 @@ impl Caller {
     }
 
     /// Calls until there is an answer.
-    async fn call(&self, call: impl Fn(&str) -> RequestBuilder) -> (u16, bytes::Bytes) {
+    pub(super) async fn call(&self, call: impl Fn(&str) -> RequestBuilder) -> (u16, bytes::Bytes) {
         loop {
             match attempt(call(&self.url())).await {
                 Outcome::Answered(status, body) => return (status, body),

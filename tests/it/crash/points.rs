@@ -15,13 +15,15 @@ use crate::support::database::{Backend, TestDatabase};
 
 /// What brings a process to a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Scene {
+pub(super) enum Scene {
     /// Its start.
     Start,
     /// Sends and batches.
     Load,
     /// A receiver that the database refuses to serve.
     Refusal,
+    /// Campaigns, from the draft to the end.
+    Campaign,
     /// What has expired and what is old.
     Sweep,
     /// SIGTERM while it is in the middle of a page.
@@ -50,6 +52,23 @@ const POINTS: &[(Point, Scene, u32)] = &[
     (Point::HalvedAfterCommit, Scene::Refusal, 1),
     (Point::GivenUpBeforeCommit, Scene::Refusal, 1),
     (Point::GivenUpAfterCommit, Scene::Refusal, 1),
+    (Point::CampaignUnfinished, Scene::Campaign, 2),
+    (Point::CampaignBeforeCommit, Scene::Campaign, 2),
+    (Point::StartBeforeCommit, Scene::Campaign, 2),
+    (Point::StartAfterCommit, Scene::Campaign, 2),
+    (Point::DueFound, Scene::Campaign, 1),
+    (Point::FireBeforeCommit, Scene::Campaign, 1),
+    (Point::FireAfterCommit, Scene::Campaign, 1),
+    (Point::HoldIntended, Scene::Campaign, 1),
+    (Point::PauseBeforeCommit, Scene::Campaign, 1),
+    (Point::ResumeBeforeCommit, Scene::Campaign, 1),
+    (Point::CancelBeforeCommit, Scene::Campaign, 1),
+    (Point::ImportLeased, Scene::Campaign, 2),
+    (Point::ImportLookedThrough, Scene::Campaign, 2),
+    (Point::BatchBeforeCommit, Scene::Campaign, 3),
+    (Point::BetweenBatches, Scene::Campaign, 3),
+    (Point::ImportBeforeEnd, Scene::Campaign, 1),
+    (Point::ImportEndBeforeCommit, Scene::Campaign, 1),
     (Point::ExpiredBeforeCommit, Scene::Sweep, 1),
     (Point::RemovedBeforeCommit, Scene::Sweep, 1),
     (Point::ForgottenBeforeCommit, Scene::Sweep, 1),
@@ -62,7 +81,8 @@ const POINTS: &[(Point, Scene, u32)] = &[
 /// Receivers of a batch that is one page and many steps.
 const LONG: u64 = 200;
 
-fn points(scene: Scene) -> impl Iterator<Item = (Point, u32)> {
+/// The points of a scene.
+pub(super) fn points(scene: Scene) -> impl Iterator<Item = (Point, u32)> {
     let of = POINTS.iter().filter(move |(_, of, _)| *of == scene);
     of.map(|(point, _, time)| (*point, *time))
 }

@@ -26,6 +26,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 const START_MAX: Duration = Duration::from_secs(20);
 /// How long a worker may hold a page without a sign of life.
 pub(super) const LEASE: Duration = Duration::from_secs(1);
+/// This build.
+const BINARY: &str = env!("CARGO_BIN_EXE_campanile");
 /// What `abort` ends a process with.
 const SIGABRT: i32 = 6;
 
@@ -61,8 +63,8 @@ pub(super) struct Server {
 
 /// The command that serves the database. A page holds few recipients and a lease is short, so that little load makes many
 /// steps.
-fn command(db: &TestDatabase, folder: &TempDir, settings: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_campanile"));
+fn command(binary: &str, db: &TestDatabase, folder: &TempDir, settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(binary);
     command
         .arg("serve")
         .env_clear()
@@ -88,8 +90,13 @@ fn command(db: &TestDatabase, folder: &TempDir, settings: &[(&str, &str)]) -> Co
 impl Server {
     /// Starts a process on the database, and returns once it listens.
     pub(super) async fn start(db: &TestDatabase, settings: &[(&str, &str)]) -> Self {
+        Self::start_build(BINARY, db, settings).await
+    }
+
+    /// The same of another build.
+    pub(super) async fn start_build(binary: &str, db: &TestDatabase, settings: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
-        let mut child = command(db, &folder, settings).spawn().unwrap();
+        let mut child = command(binary, db, &folder, settings).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let listens = tokio::time::timeout(START_MAX, listening(&mut lines)).await;
         let url = match listens {
@@ -162,6 +169,17 @@ impl Server {
         );
     }
 
+    /// Whether its log holds a text.
+    pub(super) async fn said(&self, text: &str) -> bool {
+        self.log.lock().await.contains(text)
+    }
+
+    /// Whether its metrics hold a line.
+    pub(super) async fn shows(&self, line: &str) -> bool {
+        let page = self.http.get(format!("{}/metrics", self.url)).send().await.unwrap();
+        page.text().await.unwrap().contains(line)
+    }
+
     /// Waits until it stands still.
     pub(super) async fn stands_still(&self) {
         let standing = async {
@@ -213,7 +231,7 @@ async fn listening(lines: &mut Lines<BufReader<ChildStderr>>) -> Result<String, 
 pub(super) async fn dies_at_start(db: &TestDatabase, point: Point) {
     let folder = TempDir::new().unwrap();
     let (name, armed) = abort_at(point, 1);
-    let output = command(db, &folder, &[(name, &armed)]).output().await.unwrap();
+    let output = command(BINARY, db, &folder, &[(name, &armed)]).output().await.unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     let told = said.contains(&format!("failpoint {}\n", point.as_str()));
     assert!(

@@ -14,6 +14,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::super::{audience, store};
 use crate::domain::Service;
+use crate::failpoint::{Point, hit};
 use crate::files::Reading;
 use crate::model::campaign::CampaignStatus;
 use crate::model::campaign::recipient::{Added, NewRecipients};
@@ -97,6 +98,7 @@ pub async fn claim(service: &Service, now: Timestamp) -> Result<Option<Importing
         .write_background(move |tx| Box::pin(async move { imports::claim_import(tx, lease, now).await }))
         .await?;
     if claimed.is_some() {
+        hit(Point::ImportLeased);
         // There may be another one for whoever waits.
         service.wake.imports();
     }
@@ -160,6 +162,7 @@ async fn step(service: &Service, work: &mut Importing, now: Timestamp) -> Result
             None => hold(service, work).await,
             Some(found) => {
                 keep(service, work, found).await?;
+                hit(Point::ImportLookedThrough);
                 take_from(service, work).await
             }
         },
@@ -209,6 +212,7 @@ async fn take(service: &Service, work: &mut Importing, now: Timestamp) -> Result
         return Ok(Step::Stale);
     };
     let Some(batch) = source.batch(work.rows, &work.job).await? else {
+        hit(Point::ImportBeforeEnd);
         return end(service, work, (ImportState::Completed, None), now).await;
     };
     let rows = batch.settled.counts.rows;
@@ -222,6 +226,7 @@ async fn take(service: &Service, work: &mut Importing, now: Timestamp) -> Result
     let Some(settled) = settled else {
         return Ok(Step::Stale);
     };
+    hit(Point::BetweenBatches);
     work.rows = work.rows.saturating_mul(2).min(batch_rows(service));
     work.job.next = settled.next;
     work.job.counts = work.job.counts.and(settled.counts);
@@ -264,6 +269,7 @@ async fn settle(service: &Service, job: &Leased, batch: Batch, now: Timestamp) -
                 settled.counts.duplicate = added.duplicate_count;
                 settled.counts.unknown = added.unknown_count;
                 imports::record_settled(tx, lease, &settled).await?;
+                hit(Point::BatchBeforeCommit);
                 Ok(Some(settled))
             })
         })
@@ -279,7 +285,11 @@ async fn end(
     let lease = work.job.lease;
     let ended = service.store.write_background(move |tx| {
         let failure = failure.clone();
-        Box::pin(async move { imports::end_import(tx, lease, (state, failure.as_ref()), now).await })
+        Box::pin(async move {
+            let ended = imports::end_import(tx, lease, (state, failure.as_ref()), now).await?;
+            hit(Point::ImportEndBeforeCommit);
+            Ok(ended)
+        })
     });
     let ended = ended.await?;
     service.wake.progress();
