@@ -6,7 +6,7 @@ mod sendable;
 
 pub use channel::{remove_channel, set_channel};
 pub use sendable::{Named, Ready, load_for_sends, record_uses};
-pub(crate) use sendable::{load_approved, load_for_page};
+pub(crate) use sendable::{load_approved, load_for_page, load_now};
 
 use super::{Acting, Service, Written, user};
 use crate::model::channel::{ChannelType, JsonObject};

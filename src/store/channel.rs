@@ -244,18 +244,34 @@ pub async fn list_switches_shared(
     app: AppId,
     types: &[ChannelType],
 ) -> Result<Vec<ChannelSwitch>> {
+    read_switches(db, switches(app, types).lock_shared()).await
+}
+
+/// The same as they stand now.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_switches_now(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    types: &[ChannelType],
+) -> Result<Vec<ChannelSwitch>> {
+    read_switches(db, switches(app, types)).await
+}
+
+fn switches(app: AppId, types: &[ChannelType]) -> Select<Entity> {
     let numbers = types.iter().map(|channel_type| channel_type.number());
-    let rows = Entity::find()
+    Entity::find()
         .select_only()
         .columns([Column::Id, Column::Type, Column::Enabled])
         .filter(Column::AppId.eq(app))
         .filter(Column::Type.is_in(numbers))
         .order_by_asc(Column::CreatedAt)
         .order_by_asc(Column::Id)
-        .lock_shared()
-        .into_model::<SwitchRow>()
-        .all(db)
-        .await?;
+}
+
+async fn read_switches(db: &impl ConnectionTrait, switches: Select<Entity>) -> Result<Vec<ChannelSwitch>> {
+    let rows = switches.into_model::<SwitchRow>().all(db).await?;
     let switches = rows.into_iter().map(|row| ChannelSwitch {
         id: row.id,
         channel_type: ChannelType::of_number(row.r#type),

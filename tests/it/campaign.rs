@@ -4,6 +4,7 @@
 mod import;
 mod life;
 mod people;
+mod look;
 mod time;
 
 use campanile::worker::{Turn, complete};

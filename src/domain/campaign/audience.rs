@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use super::store;
-use crate::domain::card::Cards;
 use crate::domain::{Acting, Service, Written, template, user};
 use crate::model::campaign::recipient::{
     Added, AudienceMember, Check, CheckResult, NewRecipients, RecipientStatus, Summary,
@@ -133,34 +132,26 @@ pub async fn get_recipient(
     id: CampaignId,
     uid: &Uid,
 ) -> Result<(AudienceMember, Vec<Check>)> {
-    let app = acting.app()?;
-    let (uid, cards) = (uid.clone(), service.cards.clone());
-    // One look at everything, which nothing is written in.
-    let looked = service.store.write(move |tx| {
-        let (uid, cards) = (uid.clone(), cards.clone());
-        Box::pin(async move {
-            let campaign = store::get_campaign(tx, app, id).await?;
-            let found = audience::find_member(tx, app, &campaign, &uid).await?;
-            let Some((member, outcome)) = found else {
-                return Err(Error::not_found(Reason::RecipientNotFound, "uid", &uid));
-            };
-            let checks = explain(tx, &cards, (app, &campaign), (&member, outcome)).await?;
-            Ok((member, checks))
-        })
-    });
-    looked.await
+    let (app, db) = (acting.app()?, service.store.read());
+    // The campaign first: what happens to it between two looks is told as if it had not happened yet.
+    let campaign = store::get_campaign(db, app, id).await?;
+    let found = audience::find_member(db, app, &campaign, uid).await?;
+    let Some((member, outcome)) = found else {
+        return Err(Error::not_found(Reason::RecipientNotFound, "uid", uid));
+    };
+    let checks = explain(service, (app, &campaign), (&member, outcome)).await?;
+    Ok((member, checks))
 }
 
 async fn explain(
-    tx: &Tx,
-    cards: &Cards,
+    service: &Service,
     (app, campaign): (AppId, &Campaign),
     (member, outcome): (&AudienceMember, RecipientOutcome),
 ) -> Result<Vec<Check>> {
     use RecipientStatus as Status;
     let served = matches!(member.status, Status::Completed | Status::Failed);
     let uids = [member.uid.clone()].into_iter().collect();
-    let now = user::look_up_shared(tx, app, uids).await?.remove(&member.uid);
+    let now = user::look_up(service, app, uids).await?.remove(&member.uid);
     let known = match outcome {
         RecipientOutcome::Planned if !served => RecipientOutcome::of(now.unwrap_or(Resolved::Unknown)),
         stored => stored,
@@ -176,7 +167,7 @@ async fn explain(
         }
         checks.push(Check::new(name, CheckResult::Passed));
     }
-    let (content, ways) = template::load_for_page(tx, app, cards, campaign.version_ref()).await?;
+    let (content, ways) = template::load_now(service, app, campaign.version_ref()).await?;
     let schema = &content.source.variable_schema;
     let faults = faults_of(&member.variables, &campaign.variables, schema, &content.compiled);
     if !faults.is_empty() {

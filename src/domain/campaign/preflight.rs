@@ -1,5 +1,6 @@
-//! What would become of an audience if its campaign were sent now: the same looks that a page takes, without writing. The
-//! audience is read in parts, so memory does not grow with it, and whoever asked may go away at any time.
+//! What would become of an audience if its campaign were sent now: the same looks that a page takes, without writing, and
+//! without the writer. The audience is read in parts, so memory does not grow with it, and it ends between two of them when
+//! whoever asked has gone away.
 
 use std::collections::BTreeMap;
 
@@ -33,6 +34,10 @@ pub async fn preflight(service: &Service, acting: &Acting, id: CampaignId) -> Re
     }
     let (app, now) = (acting.app()?, acting.now);
     let found = look(service, app, id, now).await?;
+    if acting.once.is_none() {
+        let (value, replayed) = (found, false);
+        return Ok(Written { value, replayed });
+    }
     service
         .write(acting, move |_| {
             let found = found.clone();
@@ -42,18 +47,10 @@ pub async fn preflight(service: &Service, acting: &Acting, id: CampaignId) -> Re
 }
 
 async fn look(service: &Service, app: AppId, id: CampaignId, now: Timestamp) -> Result<Preflight> {
-    let cards = service.cards.clone();
-    let begun = service.store.write(move |tx| {
-        let cards = cards.clone();
-        Box::pin(async move {
-            let campaign = store::get_campaign(tx, app, id).await?;
-            let allowed = [CampaignStatus::Draft, CampaignStatus::Scheduled];
-            campaign.status.check("checked", &allowed)?;
-            let (content, ways) = template::load_for_page(tx, app, &cards, campaign.version_ref()).await?;
-            Ok((campaign, ways, content))
-        })
-    });
-    let (campaign, ways, content) = begun.await?;
+    let campaign = store::get_campaign(service.store.read(), app, id).await?;
+    let allowed = [CampaignStatus::Draft, CampaignStatus::Scheduled];
+    campaign.status.check("checked", &allowed)?;
+    let (content, ways) = template::load_now(service, app, campaign.version_ref()).await?;
     let mut look = Look::new(&campaign, &ways, &content);
     let mut from: i64 = 1;
     while from <= i64::from(campaign.recipient_count) {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::no_such_version;
+use crate::domain::Service;
 use crate::domain::card::{Cards, VersionContent};
 use crate::model::channel::ChannelType;
 use crate::model::id::{AppId, ChannelId, TemplateId, TemplateVersionId};
@@ -13,7 +14,7 @@ use crate::model::template::{ChannelInstance, Sendable, SendableChannel, Templat
 use crate::model::{Error, Reason, Result, Timestamp};
 use crate::store::channel::ChannelSwitch;
 use crate::store::template::{TemplateHead, VersionHead};
-use crate::store::{Tx, channel as channels, template as store};
+use crate::store::{Connection, Tx, channel as channels, template as store};
 
 /// A version that may be sent.
 #[derive(Clone, Debug)]
@@ -223,23 +224,47 @@ pub(crate) async fn load_for_page(
     tx: &Tx,
     app: AppId,
     cards: &Cards,
-    (template, id, number): (TemplateId, TemplateVersionId, u32),
+    version: (TemplateId, TemplateVersionId, u32),
 ) -> Result<(Arc<VersionContent>, Vec<SendableChannel>)> {
-    let content = match cards.get(id) {
-        Some(content) => content,
-        None => {
-            let mut found = store::find_contents(tx, app, [id]).await?;
-            let gone = || Error::internal(format!("template version {id} was sent and is gone"));
-            let content = found.remove(&id).ok_or_else(gone)?;
-            let content = Arc::new(VersionContent::of(template, number, content)?);
-            cards.keep(id, Arc::clone(&content));
-            content
-        }
-    };
+    let content = content_of(tx, app, cards, version).await?;
     let types: Vec<_> = content.types().collect();
     let switches = channels::list_switches_shared(tx, app, &types).await?;
     let ways = with_instances(&content.source.channels, &switches);
     Ok((content, ways))
+}
+
+/// The same outside of a transaction, for whoever only tells what a page would do: the channels may be switched at any time.
+///
+/// # Errors
+/// As [`load_for_page`].
+pub(crate) async fn load_now(
+    service: &Service,
+    app: AppId,
+    version: (TemplateId, TemplateVersionId, u32),
+) -> Result<(Arc<VersionContent>, Vec<SendableChannel>)> {
+    let db = service.store.read();
+    let content = content_of(db, app, &service.cards, version).await?;
+    let types: Vec<_> = content.types().collect();
+    let switches = channels::list_switches_now(db, app, &types).await?;
+    let ways = with_instances(&content.source.channels, &switches);
+    Ok((content, ways))
+}
+
+async fn content_of(
+    db: &impl Connection,
+    app: AppId,
+    cards: &Cards,
+    (template, id, number): (TemplateId, TemplateVersionId, u32),
+) -> Result<Arc<VersionContent>> {
+    if let Some(content) = cards.get(id) {
+        return Ok(content);
+    }
+    let mut found = store::find_contents(db, app, [id]).await?;
+    let gone = || Error::internal(format!("template version {id} was sent and is gone"));
+    let content = found.remove(&id).ok_or_else(gone)?;
+    let content = Arc::new(VersionContent::of(template, number, content)?);
+    cards.keep(id, Arc::clone(&content));
+    Ok(content)
 }
 
 fn with_instances(contents: &[TemplateChannel], switches: &[ChannelSwitch]) -> Vec<SendableChannel> {
@@ -263,7 +288,8 @@ fn with_instances(contents: &[TemplateChannel], switches: &[ChannelSwitch]) -> V
 }
 
 fn not_approved(template: TemplateId, status: TemplateStatus) -> Error {
-    let message = format!("template {template} is {status}, and only approved ones can be sent");
+    let message =
+        format!("template {template} is {status}, and only approved ones can be sent");
     Error::new(Reason::TemplateNotApproved, message)
         .with("templateId", template)
         .with("status", status)
