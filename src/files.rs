@@ -6,6 +6,7 @@
 mod growing;
 
 use std::fmt;
+use std::fs::{DirEntry, ReadDir};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,8 +29,8 @@ const WRITTEN_AT_ONCE: usize = 16;
 const BUSY: Duration = Duration::from_secs(5);
 /// What of a file that is being written is in memory at most.
 const PART_BYTES: usize = 512 * 1024;
-/// Files that are looked at in one sweep.
-const SWEPT_MAX: usize = 100_000;
+/// Files and folders that one sweep looks at; the next one goes on behind them.
+const SWEPT_MAX: usize = 1_000;
 
 /// Where files are, and how large one may be.
 #[derive(Clone, Debug)]
@@ -62,6 +63,7 @@ struct Inner {
     settings: FileSettings,
     store: OnceCell<Arc<dyn ObjectStore>>,
     room: Arc<Semaphore>,
+    walk: Mutex<Walk>,
 }
 
 impl fmt::Debug for Files {
@@ -78,6 +80,7 @@ impl Files {
             settings,
             store: OnceCell::new(),
             room: Arc::new(Semaphore::new(WRITTEN_AT_ONCE)),
+            walk: Mutex::default(),
         }))
     }
 
@@ -160,13 +163,22 @@ impl Files {
         }
     }
 
-    /// Removes the files, finished or not, whose names `is_old` says so of, and says how many.
+    /// Removes files, finished or not, whose names `is_old` says so of, and says how many. It looks at a bounded number of
+    /// them and goes on there the next time, so that a large folder is gone through in several sweeps.
     ///
     /// # Errors
     /// Internal, when the folder cannot be read.
     pub async fn sweep(&self, is_old: impl Fn(&str) -> bool + Send + 'static) -> Result<u64> {
-        let folder = self.0.settings.folder.clone();
-        let swept = tokio::task::spawn_blocking(move || sweep(&folder, is_old)).await;
+        let inner = Arc::clone(&self.0);
+        let sweep = move || {
+            let mut walk = inner.walk.lock().unwrap_or_else(PoisonError::into_inner);
+            let swept = walk.go_on(&inner.settings.folder, is_old);
+            if swept.is_err() {
+                *walk = Walk::default();
+            }
+            swept
+        };
+        let swept = tokio::task::spawn_blocking(sweep).await;
         let swept = swept.map_err(Error::internal)?;
         swept.map_err(|cause| unusable("swept", &self.0.settings.folder).because(cause))
     }
@@ -273,40 +285,69 @@ fn unusable(what: &str, folder: &FilePath) -> Error {
     Error::new(Reason::Internal, problem)
 }
 
-/// Goes by names as `<folder>/<file>`. A file that is being written has the name that it will have and something behind it,
-/// and so has the folder of its parts.
-fn sweep(folder: &FilePath, is_old: impl Fn(&str) -> bool) -> std::io::Result<u64> {
-    let mut swept = 0;
-    let inner = match std::fs::read_dir(folder) {
-        Ok(inner) => inner,
-        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        Err(other) => return Err(other),
-    };
-    for entry in inner.take(SWEPT_MAX) {
-        let part = entry?;
-        if !part.file_type()?.is_dir() {
-            continue;
-        }
-        for entry in std::fs::read_dir(part.path())?.take(SWEPT_MAX) {
-            let file = entry?;
-            let (part, name) = (part.file_name(), file.file_name());
-            let name = name.to_string_lossy();
-            let name = name.split('#').next().unwrap_or_default();
-            let name = name.strip_suffix(growing::PARTS).unwrap_or(name);
-            if !is_old(&format!("{}/{name}", part.to_string_lossy())) {
+/// Where the sweep of a folder goes on: in which of its folders, and behind which file of that.
+#[derive(Default)]
+struct Walk {
+    parts: Option<ReadDir>,
+    files: Option<(PathBuf, ReadDir)>,
+}
+
+impl Walk {
+    /// Goes by names as `<folder>/<file>`. Another process may sweep the same folder, so what is gone is no fault.
+    fn go_on(&mut self, folder: &FilePath, is_old: impl Fn(&str) -> bool) -> std::io::Result<u64> {
+        let mut swept = 0;
+        for _ in 0..SWEPT_MAX {
+            if let Some((part, files)) = &mut self.files {
+                if let Some(file) = files.next() {
+                    swept += u64::from(remove_old(part, &file?, &is_old)?);
+                } else {
+                    // One that is not empty stays, which is what was meant.
+                    drop(std::fs::remove_dir(part));
+                    self.files = None;
+                }
                 continue;
             }
-            if file.file_type()?.is_dir() {
-                std::fs::remove_dir_all(file.path())?;
-            } else {
-                std::fs::remove_file(file.path())?;
+            if self.parts.is_none() {
+                self.parts = there(std::fs::read_dir(folder))?;
             }
-            swept += 1;
+            let Some(part) = self.parts.as_mut().and_then(Iterator::next) else {
+                self.parts = None;
+                break;
+            };
+            let part = part?;
+            if part.file_type()?.is_dir() {
+                let files = there(std::fs::read_dir(part.path()))?;
+                self.files = files.map(|files| (part.path(), files));
+            }
         }
-        // One that is not empty stays, which is what was meant.
-        drop(std::fs::remove_dir(part.path()));
+        Ok(swept)
     }
-    Ok(swept)
+}
+
+/// Removes a file that is old, and tells whether it did. One that is being written has the name that it will have and
+/// something behind it, and so has the folder of its parts.
+fn remove_old(part: &FilePath, file: &DirEntry, is_old: impl Fn(&str) -> bool) -> std::io::Result<bool> {
+    let (part, name) = (part.file_name().unwrap_or_default(), file.file_name());
+    let name = name.to_string_lossy();
+    let name = name.split('#').next().unwrap_or_default();
+    let name = name.strip_suffix(growing::PARTS).unwrap_or(name);
+    if !is_old(&format!("{}/{name}", part.to_string_lossy())) {
+        return Ok(false);
+    }
+    let removed = match file.file_type()?.is_dir() {
+        true => std::fs::remove_dir_all(file.path()),
+        false => std::fs::remove_file(file.path()),
+    };
+    Ok(there(removed)?.is_some())
+}
+
+/// Nothing where something is not there.
+fn there<T>(found: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(other) => Err(other),
+    }
 }
 
 #[cfg(test)]
@@ -387,5 +428,39 @@ mod tests {
         assert_eq!(files.sweep(|name| name.ends_with("/old.csv")).await.unwrap(), 3);
         assert_eq!(files.find("b/new.csv").await.unwrap(), Some(0));
         assert!(!folder.path().join("uploads/a").exists());
+    }
+
+    #[tokio::test]
+    async fn a_sweep_looks_at_so_much_and_the_next_ones_at_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path(), 4);
+        for part in ["a", "b", "c"] {
+            let part = folder.path().join("uploads").join(part);
+            std::fs::create_dir_all(&part).unwrap();
+            (0..SWEPT_MAX / 2).for_each(|number| std::fs::write(part.join(format!("{number}.csv")), "").unwrap());
+        }
+        let looked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let sweep = async |old: bool| {
+            let counted = Arc::clone(&looked);
+            let is_old = move |_: &str| {
+                counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                old
+            };
+            (
+                files.sweep(is_old).await.unwrap(),
+                looked.swap(0, std::sync::atomic::Ordering::Relaxed),
+            )
+        };
+        let (first, second) = (sweep(false).await, sweep(false).await);
+        assert!(first.1 < SWEPT_MAX && second.1 < SWEPT_MAX, "{first:?} {second:?}");
+        assert_eq!(
+            first.1 + second.1,
+            SWEPT_MAX / 2 * 3,
+            "each file is looked at once in a walk"
+        );
+        assert_eq!(sweep(true).await.0 + sweep(true).await.0, SWEPT_MAX as u64 / 2 * 3);
+        assert_eq!(sweep(true).await, (0, 0));
+        let left = std::fs::read_dir(folder.path().join("uploads")).unwrap().count();
+        assert_eq!(left, 0, "empty folders go as well");
     }
 }

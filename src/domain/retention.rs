@@ -87,6 +87,27 @@ async fn purge_notification(service: &Service, of: (AppId, NotificationId), limi
         .await
 }
 
+/// Removes up to `limit` recipients of campaigns that were cancelled, or could not be sent at their time, longer ago than
+/// things are kept, and says how many. The campaigns stay with what was counted of them.
+///
+/// # Errors
+/// Those of the database.
+pub async fn purge_unsent(service: &Service, now: Timestamp, limit: u64) -> Result<u64> {
+    let before = kept_from(service, now);
+    let mut removed: u64 = 0;
+    for audience in store::list_unsent_audiences(service.store.read(), before, NOTIFICATIONS_MAX).await? {
+        let rest = limit.saturating_sub(removed);
+        let work = service
+            .store
+            .write_background(move |tx| Box::pin(async move { store::delete_recipients(tx, audience, rest).await }));
+        removed = removed.saturating_add(work.await?);
+        if removed >= limit {
+            break;
+        }
+    }
+    Ok(removed)
+}
+
 async fn remove_items(service: &Service, found: Vec<Candidate>) -> Result<u64> {
     let mut removed: u64 = 0;
     for (app, items) in by_app(found) {

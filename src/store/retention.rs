@@ -1,11 +1,11 @@
-//! What retention removes beside feed items: notifications with their recipients, pages and deliveries. It decides nothing;
-//! whether something is old enough to go is said by the caller.
+//! What retention removes beside feed items: notifications with their recipients, pages and deliveries, and recipients whose
+//! campaign never sent one. It decides nothing; whether something is old enough to go is said by the caller.
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::bulk::Rows;
-use super::entity::{app, delivery, feed_item, notification, notification_recipient as recipient, page};
+use super::entity::{app, campaign, delivery, feed_item, notification, notification_recipient as recipient, page};
 use super::tx::Tx;
 use crate::model::id::{AppId, DeliveryId, NotificationId};
 use crate::model::{Result, Timestamp};
@@ -130,6 +130,45 @@ pub async fn delete_notification(
         .exec(tx)
         .await?;
     Ok(removed.saturating_add(gone.rows_affected))
+}
+
+/// Audiences of campaigns that ended before an instant without having been sent.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_unsent_audiences(
+    db: &impl ConnectionTrait,
+    before: Timestamp,
+    limit: u64,
+) -> Result<Vec<(AppId, NotificationId)>> {
+    use campaign::{Column, Entity};
+    let some = Query::select()
+        .expr(Expr::value(1))
+        .from(recipient::Entity)
+        .and_where(Expr::col((recipient::Entity, recipient::Column::AppId)).equals((Entity, Column::AppId)))
+        .and_where(
+            Expr::col((recipient::Entity, recipient::Column::NotificationId)).equals((Entity, Column::NotificationId)),
+        )
+        .to_owned();
+    let unsent = Entity::find()
+        .select_only()
+        .columns([Column::AppId, Column::NotificationId])
+        .filter(Column::SentAt.is_null())
+        .filter(Column::CompletedAt.lt(before))
+        .filter(Expr::exists(some));
+    Ok(unsent.limit(limit).into_tuple().all(db).await?)
+}
+
+/// Removes up to `limit` recipients of an audience, and says how many.
+///
+/// # Errors
+/// Those of the database.
+pub async fn delete_recipients(
+    db: &impl ConnectionTrait,
+    (app, notification): (AppId, NotificationId),
+    limit: u64,
+) -> Result<u64> {
+    Ok(db.execute(&recipients(app, notification, limit)).await?.rows_affected())
 }
 
 fn recipients(app: AppId, of: NotificationId, limit: u64) -> sea_orm::sea_query::DeleteStatement {

@@ -20,6 +20,7 @@ pub async fn turn(service: &Service, now: Timestamp) -> Turn {
     let items = retention::purge_feed_items(service, now, BATCH_MAX).await;
     let users = retention::purge_deleted_users(service, now, BATCH_MAX).await;
     let notifications = retention::purge_notifications(service, now, BATCH_MAX).await;
+    let unsent = retention::purge_unsent(service, now, BATCH_MAX).await;
     let campaigns = campaign::purge(service, BATCH_MAX).await;
     let files = campaign::import::sweep_files(service, now).await;
     noted(service, "old uploads", &files);
@@ -30,6 +31,7 @@ pub async fn turn(service: &Service, now: Timestamp) -> Turn {
         noted(service, "old feed items", &items).is_some(),
         noted(service, "feeds of deleted users", &users).is_some(),
         noted(service, "old notifications", &notifications).is_some(),
+        noted(service, "recipients of campaigns that were never sent", &unsent).is_some(),
         noted(service, "deleted campaigns", &campaigns).is_some(),
     ];
     if again.contains(&true) { Turn::Again } else { Turn::Rest }

@@ -2,6 +2,7 @@
 //! recipient is in `batch.rs`.
 
 mod import;
+mod kept;
 mod life;
 mod people;
 mod look;
