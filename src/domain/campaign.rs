@@ -62,8 +62,9 @@ pub async fn create(service: &Service, acting: &Acting, new: NewCampaign) -> Res
             let (new, variables, cards) = (new.clone(), variables.clone(), cards.clone());
             Box::pin(async move {
                 let named = (Reference::from(new.template.as_str()), new.version);
-                let template = template::load_approved(tx, app, &cards, named).await?.template;
-                check_variables(&variables, &template.variable_schema)?;
+                let ready = template::load_approved(tx, app, &cards, named).await?;
+                let template = ready.template;
+                check_variables(&variables, &template.variable_schema, &ready.content.compiled)?;
                 let campaign = Campaign {
                     template_id: template.template_id,
                     version_id: template.version_id,
@@ -216,7 +217,7 @@ pub async fn update(
                 let given = patch.variables.unwrap_or(Some(campaign.variables)).unwrap_or_default();
                 campaign.variables = variables_of(Some(given), campaign.config.as_ref())?;
                 let (content, _) = template::load_for_page(tx, app, &cards, campaign.version_ref()).await?;
-                check_variables(&campaign.variables, &content.source.variable_schema)?;
+                check_variables(&campaign.variables, &content.source.variable_schema, &content.compiled)?;
             }
             Ok(campaign)
         })
@@ -238,12 +239,12 @@ pub async fn schedule(
     change(service, acting, (id, etag), move |tx, app, mut campaign| {
         let (when, cards) = (when.clone(), cards.clone());
         Box::pin(async move {
+            // Not before: a call that is repeated when that time has passed is answered as the first one was.
+            let schedule = when.settle(now)?;
             run::check_startable(&campaign, "scheduled")?;
             run::check_imported(tx, app, &campaign, "scheduled").await?;
             let named = (Reference::Id(campaign.template_id), Some(campaign.template_version));
             template::load_approved(tx, app, &cards, named).await?;
-            // Not before: a call that is repeated when that time has passed is answered as the first one was.
-            let schedule = when.settle(now)?;
             campaign.status = CampaignStatus::Scheduled;
             campaign.scheduled_at = Some(schedule.at);
             campaign.time_zone = schedule.time_zone;

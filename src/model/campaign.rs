@@ -9,6 +9,7 @@ use super::delivery::Counts;
 use super::id::{CampaignId, NotificationId, TemplateId, TemplateVersionId};
 use super::name::Name;
 use super::page::{SortField, Sortable};
+use super::template::content::Compiled;
 use super::variable::{self, VariableDefinition, VariableValues};
 use super::version::Version;
 use super::word::words;
@@ -252,8 +253,8 @@ pub fn variables_of(given: Option<VariableValues>, config: Option<&JsonObject>) 
 ///
 /// # Errors
 /// Invalid for a value that is wrong wherever it is put; invalid variables for one of another type than the template
-/// declares.
-pub fn check_variables(values: &VariableValues, schema: &[VariableDefinition]) -> Result<()> {
+/// declares, and for one that a template which declares some neither declares nor uses.
+pub fn check_variables(values: &VariableValues, schema: &[VariableDefinition], content: &Compiled) -> Result<()> {
     let mut violations = Violations::default();
     let wrong = values
         .iter()
@@ -265,7 +266,24 @@ pub fn check_variables(values: &VariableValues, schema: &[VariableDefinition]) -
         let violation = Violation::new(format!("variables.{}", wrong.key), wrong.rule());
         violations.push(violation.received(wrong.received));
     }
+    for key in unknown(values, schema, content) {
+        let known: Vec<_> = schema.iter().map(|definition| definition.key.as_str()).collect();
+        let rule = format!(
+            "is neither declared nor used by the template: remove it, or name one that is declared, {}",
+            known.join(", ")
+        );
+        violations.push(Violation::new(format!("variables.{key}"), rule));
+    }
     violations.into_result(Reason::InvalidVariables)
+}
+
+/// Keys that nothing knows: probably somebody mistyped one. A template that declares none takes any, because whoever shows
+/// the feed may use them.
+fn unknown<'v>(values: &'v VariableValues, schema: &[VariableDefinition], content: &Compiled) -> Vec<&'v str> {
+    let (used, declares) = (content.keys(), !schema.is_empty());
+    let is_known = |key: &str| used.contains(key) || schema.iter().any(|definition| definition.key == key);
+    let keys = values.keys().map(String::as_str);
+    keys.filter(|key| declares && !is_known(key)).collect()
 }
 
 impl Campaign {

@@ -4,8 +4,9 @@
 mod import;
 mod kept;
 mod life;
-mod people;
 mod look;
+mod people;
+mod refused;
 mod time;
 
 use campanile::worker::{Turn, complete};

@@ -289,7 +289,7 @@ fn with_instances(contents: &[TemplateChannel], switches: &[ChannelSwitch]) -> V
 
 fn not_approved(template: TemplateId, status: TemplateStatus) -> Error {
     let message =
-        format!("template {template} is {status}, and only approved ones can be sent");
+        format!("template {template} is {status}, and only approved ones can be sent: approve it, or name another one");
     Error::new(Reason::TemplateNotApproved, message)
         .with("templateId", template)
         .with("status", status)

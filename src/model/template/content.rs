@@ -2,6 +2,8 @@
 //! notification, subject and bodies of a mail, the body of everything else. Cards have their tables in `model::card`; here
 //! no value is filled in.
 
+use std::collections::BTreeSet;
+
 use crate::model::card;
 use crate::model::channel::{ChannelType, JsonObject};
 use crate::model::document::check::{Findings, Look, Path};
@@ -119,6 +121,12 @@ impl Compiled {
     #[must_use]
     pub fn in_app(&self) -> Option<&Card> {
         self.get(ChannelType::InApp)
+    }
+
+    /// The keys of all tokens, each once.
+    #[must_use]
+    pub fn keys(&self) -> BTreeSet<&str> {
+        self.0.iter().flat_map(|(_, card)| card.keys()).collect()
     }
 
     /// Everything that values break, each thing once.

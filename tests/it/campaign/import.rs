@@ -33,7 +33,7 @@ async fn put(url: &Value, file: impl Into<reqwest::Body>) -> Answer {
 }
 
 /// Uploads a file, and gives its key.
-async fn upload(shop: &Shop<'_>, id: &Value, file: impl Into<reqwest::Body>) -> Value {
+pub(super) async fn upload(shop: &Shop<'_>, id: &Value, file: impl Into<reqwest::Body>) -> Value {
     let given = ask(shop, "CreateCampaignUploadUrl", id).await;
     let stored = put(&given.data()["url"], file).await;
     assert_eq!(stored.data()["s3Key"], given.data()["s3Key"], "{stored:#?}");
@@ -52,12 +52,18 @@ async fn start(shop: &Shop<'_>, id: &Value, file: impl Into<reqwest::Body>, diff
 }
 
 /// Lets a worker read all that waits.
-async fn read_all(world: &World) {
+pub(super) async fn read_all(world: &World) {
     while import::turn(&world.service, world.clock.now()).await == Turn::Again {}
 }
 
 /// Imports a file to its end, and gives the job.
-async fn imported(world: &World, shop: &Shop<'_>, id: &Value, file: impl Into<reqwest::Body>, differs: Value) -> Value {
+pub(super) async fn imported(
+    world: &World,
+    shop: &Shop<'_>,
+    id: &Value,
+    file: impl Into<reqwest::Body>,
+    differs: Value,
+) -> Value {
     start(shop, id, file, differs).await.data();
     read_all(world).await;
     ask(shop, "GetCampaignImportStatus", id).await.data().clone()

@@ -80,6 +80,7 @@ on_both! {
         let shop = Shop::open(&world).await;
         let id = draft(&shop, json!({})).await;
         let (good, key) = url(&shop, &id).await;
+        let before = shop.rows().await;
         let pieces = (0..30).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 100_000]));
         let streamed = reqwest::Body::wrap_stream(futures::stream::iter(pieces));
         for body in [reqwest::Body::from(vec![b'x'; 2_000_001]), streamed] {
@@ -96,6 +97,7 @@ on_both! {
         assert_eq!(bomb.send().await.unwrap().status(), 413);
         let refused = shop.call("ImportCampaignCsv", json!({"campaignId": id, "s3Key": key})).await;
         assert_eq!((refused.status, refused.code()), (404, "ERR_UPLOAD_NOT_FOUND"), "{refused:#?}");
+        assert_eq!(shop.rows().await, before);
         let job = imported(&world, &shop, &id, "user_id\nada\n", json!({})).await;
         assert_eq!(job["state"], "completed");
         let left = walk(folder.path());

@@ -1,0 +1,120 @@
+//! Bad input: each is refused with what to do about it, and a look at the store finds nothing changed. What is refused for the
+//! state of a campaign is in `life.rs`, times that cannot be in `time.rs`, files that are none in `import.rs`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::import::{imported, read_all, upload};
+use super::{add, ask, draft, ready, refusal, uids};
+use crate::support::rpc::Door;
+use crate::support::shop::Shop;
+use crate::support::world::World;
+use crate::{everywhere, on_both};
+
+/// What a file is read for at most that is one line of a gigabyte: hashing as much takes minutes in a test.
+const LINE_TIME_MAX: Duration = Duration::from_secs(20);
+
+everywhere! {
+    async fn a_variable_that_a_template_does_not_know_is_named_beside_those_that_it_does(world) {
+        let shop = Shop::open(&world).await;
+        let id = draft(&shop, json!({"templateId": "order-shipped", "variables": {"code": "1"}})).await;
+        let before = (ask(&shop, "GetCampaign", &id).await.body, shop.rows().await);
+        let wrong = json!({"cdoe": "1", "name": "Ada"});
+        let create = json!({"campaign": {"name": "Sale", "templateId": "order-shipped", "variables": wrong}});
+        let inside = json!({"campaign": {"name": "Sale", "templateId": "order-shipped", "config": {"variables": wrong}}});
+        let update = json!({"campaignId": id, "campaign": {"variables": wrong}});
+        for (rpc, request) in [("CreateCampaign", create), ("CreateCampaign", inside), ("UpdateCampaign", update)] {
+            let refused = shop.call(rpc, request).await;
+            let (status, code, details) = refusal(&refused);
+            assert_eq!((status, code), (400, "ERR_INVALID_VARIABLES"), "{refused:#?}");
+            let named: Vec<_> = details.as_object().unwrap().iter().collect();
+            let [(field, rule)] = named.as_slice() else { unreachable!("{refused:#?}") };
+            assert!(field.ends_with("variables.cdoe"), "{field}");
+            let rule = rule.as_str().unwrap();
+            assert!(rule.contains("remove it") && rule.contains("code, name, unknown"), "{rule}");
+        }
+        assert_eq!((ask(&shop, "GetCampaign", &id).await.body, shop.rows().await), before);
+        // Content may use what is not declared, and whoever shows the feed may use anything where nothing is.
+        let content = crate::support::shop::card("{{ code }} and {{ more }}");
+        let channels = json!([{"channelType": "in_app", "content": content}]);
+        shop.template("using", json!({"channels": channels, "variableSchema": [{"key": "code"}]})).await;
+        draft(&shop, json!({"templateId": "using", "variables": {"more": "1"}})).await;
+        draft(&shop, json!({"templateId": "plain", "variables": {"anything": "1"}})).await;
+    }
+
+    async fn nothing_is_sent_with_a_template_that_is_archived(world) {
+        let shop = Shop::open(&world).await;
+        let id = ready(&shop, json!({}), &uids(3)).await;
+        shop.call("ArchiveTemplate", json!({"templateId": "plain"})).await.data();
+        let before = (ask(&shop, "GetCampaign", &id).await.body, shop.rows().await);
+        let later = "2024-01-15T18:00:00.000Z";
+        for (rpc, request) in [
+            ("SendCampaign", json!({"campaignId": id})),
+            ("ScheduleCampaign", json!({"campaignId": id, "scheduledAt": later})),
+            ("CloneCampaign", json!({"campaignId": id})),
+            ("CreateCampaign", json!({"campaign": {"name": "Sale", "templateId": "plain"}})),
+        ] {
+            let refused = shop.call(rpc, request).await;
+            assert_eq!((refused.status, refused.code()), (400, "ERR_TEMPLATE_NOT_APPROVED"), "{rpc}: {refused:#?}");
+            assert!(refused.body.to_string().contains("archived"), "{rpc}: {refused:#?}");
+        }
+        assert_eq!((ask(&shop, "GetCampaign", &id).await.body, shop.rows().await), before);
+        assert_eq!(shop.all_unread(&uids(3)).await, vec![0; 3]);
+    }
+
+    async fn nothing_is_sent_to_nobody(world) {
+        let shop = Shop::open(&world).await;
+        let id = draft(&shop, json!({})).await;
+        let job = imported(&world, &shop, &id, "user_id\nno uid\n", json!({})).await;
+        assert_eq!((&job["state"], &job["counts"]["failed"]), (&json!("completed"), &json!(1)));
+        let before = (ask(&shop, "GetCampaign", &id).await.body, shop.rows().await);
+        let later = json!({"campaignId": id, "scheduledAt": "2024-01-15T18:00:00.000Z"});
+        for refused in [ask(&shop, "SendCampaign", &id).await, shop.call("ScheduleCampaign", later).await] {
+            assert_eq!((refused.status, refused.code()), (400, "ERR_INVALID_STATE"), "{refused:#?}");
+            assert!(refused.body.to_string().contains("add some first"), "{refused:#?}");
+        }
+        assert_eq!((ask(&shop, "GetCampaign", &id).await.body, shop.rows().await), before);
+        let added = add(&shop, &id, &[]).await;
+        assert_eq!((added.status, added.code()), (400, "ERR_BAD_REQUEST"), "{added:#?}");
+        assert_eq!(shop.rows().await, before.1);
+    }
+}
+
+on_both! {
+    async fn a_line_of_a_gigabyte_is_given_up_at_its_first_mebibyte(db) {
+        let world = World::start(db, Door::Rest).await;
+        let shop = Shop::open(&world).await;
+        let id = ready(&shop, json!({}), &uids(2)).await;
+        let key = upload(&shop, &id, "user_id\nada\n").await;
+        let mut file = OpenOptions::new().write(true).open(place(&world, &key)).unwrap();
+        lengthen(&mut file, "user_id\nada\n");
+        let before = (ask(&shop, "GetCampaign", &id).await.body, shop.rows().await);
+        shop.call("ImportCampaignCsv", json!({"campaignId": id, "s3Key": key})).await.data();
+        let began = Instant::now();
+        read_all(&world).await;
+        assert!(began.elapsed() < LINE_TIME_MAX, "{:?}", began.elapsed());
+        let job = ask(&shop, "GetCampaignImportStatus", &id).await;
+        let message = job.data()["failureMessage"].as_str().unwrap();
+        assert!(message.contains("more than 1048576 bytes at line 3"), "{message}");
+        assert_eq!((&job.data()["state"], &job.data()["failure"]), (&json!("failed"), &json!("ERR_BAD_REQUEST")));
+        let mut after = shop.rows().await;
+        let jobs = after.get_mut("imports").unwrap();
+        *jobs -= 1;
+        assert_eq!((ask(&shop, "GetCampaign", &id).await.body, after), before, "but for the job nothing was changed");
+    }
+}
+
+fn place(world: &World, key: &Value) -> std::path::PathBuf {
+    world.uploads().join(key.as_str().unwrap())
+}
+
+/// Makes a file a gigabyte long, all of it in one line behind its first ones. No disk holds more of it than is read.
+fn lengthen(file: &mut File, head: &str) {
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.write_all(head.as_bytes()).unwrap();
+    file.write_all(&vec![b'x'; 4 << 20]).unwrap();
+    file.set_len(1 << 30).unwrap();
+}
