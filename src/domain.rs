@@ -12,8 +12,10 @@ pub mod idempotency;
 pub mod identity;
 pub mod measure;
 pub mod notification;
+pub mod outgoing;
 mod page;
 pub mod retention;
+pub mod sequence;
 pub mod template;
 pub mod user;
 mod wake;
@@ -27,6 +29,7 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::channel::Drivers;
 use crate::files::Files;
 use crate::model::channel::ChannelLimits;
 use crate::model::id::AppId;
@@ -68,6 +71,8 @@ pub struct Settings {
     pub files: FileSettings,
     /// Where clients reach the service; `None`: where the one that asks has reached it.
     pub public_url: Option<String>,
+    /// What takes deliveries of channel types other than in-app.
+    pub drivers: Drivers,
     /// Where the time comes from.
     pub clock: Clock,
 }
@@ -79,6 +84,7 @@ impl Settings {
         Self {
             files: FileSettings::new(store.folder().unwrap_or_else(|| "data".into()).join("uploads")),
             public_url: None,
+            drivers: crate::channel::built_in(),
             store,
             auto_create_users: true,
             channel_limits: ChannelLimits::default(),
@@ -113,7 +119,7 @@ impl Service {
     /// Violations of settings that cannot be; [`Reason::Unavailable`] when the database is away.
     pub async fn open(settings: Settings) -> Result<Self> {
         let store = Store::open(&settings.store).await?;
-        let cards = Cards::default();
+        let cards = Cards::new(settings.drivers.clone());
         Ok(Self {
             sends: notification::sends(&store, &cards, settings.auto_create_users),
             store,

@@ -104,6 +104,20 @@ points! {
     ImportBeforeEnd = "import_before_end",
     /// An import is recorded as over, which is not committed.
     ImportEndBeforeCommit = "import_end_before_commit",
+    /// The pages of a later step are cut, which is not committed.
+    CutBeforeCommit = "cut_before_commit",
+    /// The pages of a later step are cut, and nobody was told.
+    CutAfterCommit = "cut_after_commit",
+    /// Deliveries are leased for a driver, which is not committed.
+    ClaimBeforeCommit = "claim_before_commit",
+    /// Deliveries are leased and their driver is not asked.
+    BeforeDelivery = "before_delivery",
+    /// A driver has answered, and nothing of it is written.
+    AfterDelivery = "after_delivery",
+    /// What a driver answered is written and not committed.
+    OutcomeBeforeCommit = "outcome_before_commit",
+    /// What a driver answered is committed, and the notification not looked at.
+    OutcomeAfterCommit = "outcome_after_commit",
     /// Items that have expired are taken out of their feeds' counts, which is not committed.
     ExpiredBeforeCommit = "expired_before_commit",
     /// Old items are removed, which is not committed.

@@ -1,6 +1,7 @@
 //! Campanile: campaigns and notifications, one binary, gRPC first, REST from the same protobuf.
 
 pub mod api;
+pub mod channel;
 pub mod config;
 pub mod domain;
 pub mod failpoint;

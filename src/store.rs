@@ -37,6 +37,7 @@ mod measure;
 pub mod notification;
 pub mod observe;
 mod open;
+pub mod outgoing;
 pub mod page;
 mod postgres;
 mod pulse;
@@ -44,12 +45,14 @@ mod reader;
 pub mod receiver;
 pub mod retention;
 pub mod secret;
+pub mod sequence;
 mod sqlite;
 mod tag;
 pub mod template;
 mod tx;
 pub mod user;
 pub mod value;
+pub mod wait;
 mod work;
 
 /// What store functions run on: a [`Tx`] or the [`Reader`].

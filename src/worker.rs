@@ -4,7 +4,9 @@
 pub mod complete;
 pub mod dispatch;
 pub mod import;
+pub mod outgoing;
 pub mod schedule;
+pub mod sequence;
 pub mod sweep;
 
 use std::time::Duration;
@@ -41,6 +43,9 @@ pub fn start(service: &Service, workers: usize, tasks: &TaskTracker, stop: &Canc
     for _ in 0..import::AT_ONCE {
         tasks.spawn(import(service.clone(), stop.clone()));
     }
+    if domain::outgoing::has_drivers(service) {
+        tasks.spawn(deliver(service.clone(), stop.clone()));
+    }
     let (service, stop) = (service.clone(), stop.clone());
     tasks.spawn(async move {
         tokio::select! {
@@ -48,6 +53,7 @@ pub fn start(service: &Service, workers: usize, tasks: &TaskTracker, stop: &Canc
             () = sweep(&service) => {}
             () = complete(&service) => {}
             () = schedule(&service) => {}
+            () = sequence(&service) => {}
         }
         service.retire();
     });
@@ -124,6 +130,28 @@ async fn schedule(service: &Service) {
             schedule::INTERVAL,
         )
         .await;
+    }
+}
+
+async fn sequence(service: &Service) {
+    loop {
+        rest(
+            service,
+            sequence::turn(service, service.clock().now()).await,
+            sequence::INTERVAL,
+        )
+        .await;
+    }
+}
+
+/// Never stops between a driver's answer and its record, or the message would leave once more.
+async fn deliver(service: Service, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let turn = outgoing::turn(&service, service.clock().now()).await;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = rest(&service, turn, outgoing::INTERVAL) => {}
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod m0013_open_pages;
 mod m0014_observed;
 mod m0015_campaigns;
 mod m0016_imports;
+mod m0017_sequences;
 
 /// Applies the migrations in order.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0014_observed::Migration),
             Box::new(m0015_campaigns::Migration),
             Box::new(m0016_imports::Migration),
+            Box::new(m0017_sequences::Migration),
         ]
     }
 }

@@ -3,6 +3,7 @@
 pub(super) mod import;
 mod progress;
 mod recipient;
+mod step;
 
 use progress::OfCampaign;
 
@@ -14,7 +15,7 @@ use super::field::{Fields, in_resource, of_resource};
 use super::page::{ListParameters, Totals, meta, pagination};
 use super::variable::{values, values_of};
 use super::{Api, Call, Reply, convert};
-use crate::domain::campaign;
+use crate::domain::{campaign, sequence};
 use crate::list_parameters;
 use crate::model::campaign::schedule::When;
 use crate::model::campaign::{CampaignFilter, CampaignPatch, CampaignSort, CampaignStatus, CampaignView, NewCampaign};
@@ -232,6 +233,17 @@ impl CampaignApi for Api {
         let found = campaign::summary(&self.service, &call.acting()?, id_of(&request.campaign_id)?).await?;
         Ok(Reply::new(v1::GetCampaignRecipientSummaryResponse {
             summary: Some(recipient::summary(found)),
+        }))
+    }
+
+    async fn get_campaign_sequence_metrics(
+        &self,
+        call: Call,
+        request: v1::GetCampaignSequenceMetricsRequest,
+    ) -> Result<Reply<v1::GetCampaignSequenceMetricsResponse>> {
+        let steps = sequence::metrics(&self.service, &call.acting()?, id_of(&request.campaign_id)?).await?;
+        Ok(Reply::new(v1::GetCampaignSequenceMetricsResponse {
+            steps: steps.into_iter().map(Into::into).collect(),
         }))
     }
 

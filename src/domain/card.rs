@@ -7,6 +7,7 @@ use std::sync::Arc;
 use moka::sync::Cache;
 use serde_json::Value;
 
+use crate::channel::Drivers;
 use crate::model::channel::{ChannelType, JsonObject};
 use crate::model::feed::{FeedItem, Shown, StoredItem};
 use crate::model::id::{AppId, TemplateId, TemplateVersionId};
@@ -55,31 +56,47 @@ impl VersionContent {
     }
 }
 
-/// Compiled cards by version.
+/// Compiled cards by version, and what takes content that is no card of a feed.
 #[derive(Clone, Debug)]
-pub struct Cards(Cache<TemplateVersionId, Arc<VersionContent>>);
+pub struct Cards {
+    kept: Cache<TemplateVersionId, Arc<VersionContent>>,
+    drivers: Drivers,
+}
 
 impl Default for Cards {
     fn default() -> Self {
+        Self::new(Drivers::default())
+    }
+}
+
+impl Cards {
+    /// No cards yet, beside these drivers.
+    pub(super) fn new(drivers: Drivers) -> Self {
         let weigh = |_: &TemplateVersionId, version: &Arc<VersionContent>| {
             // As it is stored it takes about as much as compiled.
             let bytes = version.compiled.weight().saturating_mul(2).saturating_add(ENTRY_BYTES);
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
-        Self(Cache::builder().max_capacity(CACHE_BYTES_MAX).weigher(weigh).build())
+        Self {
+            kept: Cache::builder().max_capacity(CACHE_BYTES_MAX).weigher(weigh).build(),
+            drivers,
+        }
     }
-}
 
-impl Cards {
+    /// Whether something here can send on a channel type.
+    pub(crate) fn drives(&self, channel_type: ChannelType) -> bool {
+        self.drivers.get(channel_type).is_some()
+    }
+
     /// The content of a version, if it is at hand. It then never changes any more.
     pub(crate) fn get(&self, version: TemplateVersionId) -> Option<Arc<VersionContent>> {
-        self.0.get(&version)
+        self.kept.get(&version)
     }
 
     /// Keeps the content of a version that a committed send has used, so that it never changes. What is read in the
     /// transaction that is the first to use it may still change, if that is never committed.
     pub(crate) fn keep(&self, version: TemplateVersionId, content: Arc<VersionContent>) {
-        self.0.insert(version, content);
+        self.kept.insert(version, content);
     }
 
     /// Items as their users see them, in the same order.
@@ -119,7 +136,7 @@ impl Cards {
         app: AppId,
         ids: BTreeSet<TemplateVersionId>,
     ) -> Result<BTreeMap<TemplateVersionId, Arc<VersionContent>>> {
-        let cached = |id: &TemplateVersionId| Some((*id, self.0.get(id)?));
+        let cached = |id: &TemplateVersionId| Some((*id, self.kept.get(id)?));
         let mut found: BTreeMap<_, _> = ids.iter().filter_map(cached).collect();
         let missing: Vec<_> = ids.into_iter().filter(|id| !found.contains_key(id)).collect();
         if missing.is_empty() {
@@ -132,7 +149,7 @@ impl Cards {
                 content,
             } = version;
             let version = Arc::new(VersionContent::of(template_id, number, content)?);
-            self.0.insert(id, Arc::clone(&version));
+            self.kept.insert(id, Arc::clone(&version));
             found.insert(id, version);
         }
         Ok(found)

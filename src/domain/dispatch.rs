@@ -4,6 +4,7 @@
 
 #[cfg(debug_assertions)]
 mod broken;
+mod later;
 
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
@@ -14,18 +15,21 @@ use std::time::{Duration, Instant};
 use tracing::{Instrument as _, trace_span};
 use uuid::Uuid;
 
-use super::card::Cards;
+use super::card::{Cards, VersionContent};
 use super::measure::PageEvent;
 use super::page::{self, Work};
-use super::{Service, campaign, template, user};
+use super::{Service, campaign, sequence, template, user};
 use crate::failpoint::{Point, hit};
 use crate::model::delivery::Counts;
 use crate::model::id::{AppId, NotificationId};
+use crate::model::notification::step::first_ways;
 use crate::model::notification::{
     NotificationStatus, PlannedRecipient, RecipientOutcome, faults_of, in_app, plan, values_of,
 };
 use crate::model::retry::backoff;
+use crate::model::template::SendableChannel;
 use crate::model::template::content::Compiled;
+use crate::model::template::course::{FIRST_STEP, last_step};
 use crate::model::user::Resolved;
 use crate::model::variable::{VariableDefinition, VariableValues};
 use crate::model::{Error, Origin, Reason, Result, Timestamp};
@@ -79,6 +83,7 @@ pub(super) struct Pace {
     /// 0 before the first step.
     rows: AtomicU32,
     last: Mutex<Option<AppId>>,
+    last_outgoing: Mutex<Option<AppId>>,
 }
 
 impl Pace {
@@ -99,6 +104,16 @@ impl Pace {
     fn last(&self) -> AppId {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.unwrap_or_else(|| Uuid::nil().into())
+    }
+
+    /// The app for which a driver was asked last, and whose turn comes behind it.
+    pub(super) fn last_outgoing(&self) -> AppId {
+        let last = self.last_outgoing.lock().unwrap_or_else(PoisonError::into_inner);
+        last.unwrap_or_else(|| Uuid::nil().into())
+    }
+
+    pub(super) fn note_outgoing(&self, app: Option<AppId>) {
+        *self.last_outgoing.lock().unwrap_or_else(PoisonError::into_inner) = app;
     }
 
     fn note(&self, app: Option<AppId>) {
@@ -387,11 +402,13 @@ async fn release(service: &Service, page: Leased, wait: Duration, written: Point
 
 async fn give_up(tx: &Tx, page: &Leased, seq: i64) -> Result<()> {
     let place = (page.app, page.key.notification);
-    receiver::record_outcome(tx, place, &[seq], RecipientOutcome::Failed).await?;
-    let counts = Counts {
-        failed: 1,
-        ..Counts::default()
-    };
+    // Whoever a step before has reached stays so, and gets nothing more.
+    let unreached = page.key.step() == FIRST_STEP || later::is_unreached(tx, page, seq).await?;
+    let mut counts = Counts::default();
+    if unreached {
+        receiver::record_outcome(tx, place, &[seq], RecipientOutcome::Failed).await?;
+        counts.failed = 1;
+    }
     pages::record_progress(tx, page.app, page.key, seq.saturating_add(1), counts).await
 }
 
@@ -415,7 +432,40 @@ async fn serve(
 ) -> Result<Counts> {
     let place = (page.app, page.key.notification);
     let (version, ways) = template::load_for_page(tx, page.app, cards, sending.copied.version_ref()).await?;
-    let schema = &version.source.variable_schema;
+    let (step, sequence) = (page.key.step(), sending.sequence.as_ref());
+    let recipients = match sequence {
+        Some(sequence) if step > FIRST_STEP => {
+            let schema = &version.source.variable_schema;
+            let values = |one: &Recipient| values_of(&one.own, &sending.defaults, schema, &version.compiled);
+            later::plan(tx, (page, rest), (sequence, &ways), values, now).await?
+        }
+        _ => first(tx, (page, rest), (sending, version.as_ref()), &ways, now).await?,
+    };
+    hit(Point::StepPlanned);
+    let work = Work {
+        notification: page.key.notification,
+        number: page.key.number,
+        copied: &sending.copied,
+        in_app: in_app(&ways),
+        recipients: &recipients,
+        now,
+    };
+    page::run(tx, page.app, &[work]).await?;
+    let counts = page::count(&recipients, last_step(sequence));
+    pages::record_progress(tx, page.app, page.key, rest.to.saturating_add(1), counts).await?;
+    sequence::wait_for_next(tx, place, (sequence, step), &recipients, now).await?;
+    Ok(counts)
+}
+
+/// Plans a part of a page of the first step, or of the only one, for all of its recipients.
+async fn first(
+    tx: &Tx,
+    (page, rest): (&Leased, Rest),
+    (sending, version): (&Sending, &VersionContent),
+    ways: &[SendableChannel],
+    now: Timestamp,
+) -> Result<Vec<PlannedRecipient>> {
+    let (place, schema) = ((page.app, page.key.notification), &version.source.variable_schema);
     let mut recipients = receiver::list_recipients(tx, place, rest.from, rest.to).await?;
     look_again(tx, place, &mut recipients).await?;
     let faulty = match sending.by_campaign {
@@ -426,26 +476,13 @@ async fn serve(
         let values = values_of(&recipient.own, &sending.defaults, schema, &version.compiled);
         (recipient.uid, recipient.user, values)
     });
+    let ways = first_ways(sending.sequence.as_ref(), ways);
     let mut recipients = plan(recipients.collect(), &ways, rest.from, now);
     let faulty = recipients
         .iter_mut()
         .filter(|recipient| faulty.contains(&recipient.seq));
     faulty.for_each(PlannedRecipient::refuse);
-    hit(Point::StepPlanned);
-    let work = Work {
-        notification: page.key.notification,
-        copied: &sending.copied,
-        in_app: in_app(&ways),
-        recipients: &recipients,
-        now,
-    };
-    page::run(tx, page.app, &[work]).await?;
-    let counts = page::count(&recipients);
-    if let Some(last) = recipients.last() {
-        let next = last.seq.saturating_add(1);
-        pages::record_progress(tx, page.app, page.key, next, counts).await?;
-    }
-    Ok(counts)
+    Ok(recipients)
 }
 
 /// Finds out which recipients of a campaign cannot be served because of their variables, and writes that down. Nobody looked

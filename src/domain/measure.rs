@@ -110,11 +110,11 @@ impl Measures {
     }
 
     /// A send was committed.
-    pub(super) fn sent(&self, mode: SendMode, counts: Counts) {
+    pub(super) fn sent(&self, mode: SendMode, over: bool, counts: Counts) {
         match mode {
             SendMode::Realtime => {
                 self.accepted("realtime").increment(1);
-                self.completed.increment(1);
+                self.completed.increment(u64::from(over));
                 self.recipients(counts);
             }
             SendMode::Batch => self.accepted("batch").increment(1),

@@ -18,6 +18,7 @@ use crate::model::notification::{
 use crate::model::page::{Page, PageRequest};
 use crate::model::slug::Reference;
 use crate::model::template::Sendable;
+use crate::model::template::course::FIRST_STEP;
 use crate::model::user::Resolved;
 use crate::model::{Error, Origin, Result, Timestamp};
 use crate::store::lane::{self as lanes, Priority};
@@ -49,9 +50,11 @@ pub async fn send(service: &Service, acting: &Acting, request: SendRequest) -> R
     hit(Point::SendAfterCommit);
     asked.keep_content(&service.cards);
     if !sent.replayed {
-        service.measures.sent(sent.value.mode, counts_of(&sent.value));
+        service
+            .measures
+            .sent(sent.value.mode, is_over(&sent.value), counts_of(&sent.value));
     }
-    if sent.value.mode == SendMode::Batch {
+    if sent.value.mode == SendMode::Batch || !is_over(&sent.value) {
         service.wake.pages();
     }
     Ok(sent)
@@ -110,8 +113,8 @@ pub async fn list_receivers(
     page: &PageRequest<ReceiverSort>,
 ) -> Result<Page<Receiver>> {
     let (app, db) = (acting.app()?, service.store.read());
-    let channels = store::get_channels(db, app, id).await?;
-    receivers::list_receivers(db, (app, id), &channels, status, page).await
+    let shape = store::get_shape(db, app, id).await?;
+    receivers::list_receivers(db, (app, id), &shape, status, page).await
 }
 
 /// How far a notification has come.
@@ -143,7 +146,7 @@ async fn accept(
         from: FIRST_SEQ,
         to: i64::from(notification.total),
     };
-    pages::insert_open(tx, app, notification.id, all, page_rows).await?;
+    pages::insert_open(tx, (app, notification.id), FIRST_STEP, all, page_rows).await?;
     lanes::insert_lane(tx, (app, notification.id), Priority::Direct, None, now).await?;
     Ok(sent(notification))
 }
@@ -152,11 +155,17 @@ async fn accept(
 fn counts_of(sent: &Sent) -> Counts {
     let mut counts = Counts::default();
     for receiver in &sent.receivers {
-        counts.add(Reached::of(
-            receiver.deliveries.iter().map(|delivery| &delivery.verdict),
-        ));
+        let reached = Reached::of(receiver.deliveries.iter().map(|delivery| &delivery.verdict));
+        if reached == Reached::Sent || !receiver.waiting {
+            counts.add(reached);
+        }
     }
     counts
+}
+
+/// Whether nothing more is to come to any receiver who was dealt with.
+fn is_over(sent: &Sent) -> bool {
+    sent.receivers.iter().all(|receiver| !receiver.waiting)
 }
 
 fn sent(notification: Notification) -> Sent {
@@ -189,6 +198,7 @@ fn notification(
         duplicate_count: send.duplicate_count,
         receivers: Vec::new(),
         channels: template.channels.iter().map(|way| way.content.channel_type).collect(),
+        sequence: template.sequence.clone(),
         completed_at: None,
         created_at: now,
         campaign_id: None,

@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::failpoint::{Point, hit};
-use crate::model::delivery::Counts;
+use crate::model::delivery::{Counts, Verdict};
 use crate::model::feed::{ItemState, StoredItem, expires_at};
 use crate::model::id::{AppId, DeliveryId, NotificationId, UserId};
 use crate::model::notification::{Copied, PlannedRecipient};
 use crate::model::template::TemplateChannel;
 use crate::model::user::Resolved;
 use crate::model::{Error, Result, Timestamp};
+use crate::store::outgoing::{self, Queued};
+use crate::store::page::PageKey;
 use crate::store::{Tx, delivery, feed};
 
 /// What a page is to do.
@@ -18,6 +20,8 @@ use crate::store::{Tx, delivery, feed};
 pub(crate) struct Work<'a> {
     /// The notification.
     pub(crate) notification: NotificationId,
+    /// The number of the page.
+    pub(crate) number: i32,
     /// What the notification says about its template.
     pub(crate) copied: &'a Copied,
     /// The in-app content, where the template has any.
@@ -41,6 +45,8 @@ pub(crate) struct Work<'a> {
 pub(crate) async fn run(tx: &Tx, app: AppId, pages: &[Work<'_>]) -> Result<()> {
     let lines = pages.iter().map(|page| (page.notification, page.recipients, page.now));
     let new = delivery::insert_deliveries(tx, app, lines).await?;
+    let queued: Vec<Queued> = pages.iter().flat_map(|page| queued(page, &new)).collect();
+    outgoing::insert_outgoing(tx, app, &queued).await?;
     hit(Point::BetweenLedgerAndHeads);
     let items: Vec<StoredItem> = pages.iter().flat_map(|page| items(page, &new)).collect();
     if items.is_empty() {
@@ -81,6 +87,26 @@ fn numbered(
     numbered.collect()
 }
 
+/// The new lines of the ledger that drivers are to take.
+fn queued(work: &Work<'_>, new: &BTreeSet<DeliveryId>) -> Vec<Queued> {
+    let page = PageKey {
+        notification: work.notification,
+        number: work.number,
+    };
+    let mut found = Vec::new();
+    for recipient in work.recipients {
+        let Some(user) = recipient.served() else { continue };
+        let lines = recipient.lines.iter();
+        let queued = lines.filter(|line| line.delivery.verdict == Verdict::QUEUED && new.contains(&line.id));
+        found.extend(queued.map(|line| Queued {
+            id: line.id,
+            page,
+            recipient: (recipient.seq, user),
+        }));
+    }
+    found
+}
+
 /// The items that the new lines of the ledger put into feeds, in the order of the recipients.
 fn items(work: &Work<'_>, new: &BTreeSet<DeliveryId>) -> Vec<StoredItem> {
     let mut items = Vec::new();
@@ -116,12 +142,12 @@ fn items(work: &Work<'_>, new: &BTreeSet<DeliveryId>) -> Vec<StoredItem> {
     items
 }
 
-/// What a page's recipients come to.
+/// What those of a page's recipients come to that are dealt with now, when `last` is the last step of the send.
 #[must_use]
-pub(crate) fn count(recipients: &[PlannedRecipient]) -> Counts {
+pub(crate) fn count(recipients: &[PlannedRecipient], last: i32) -> Counts {
     let mut counts = Counts::default();
-    for recipient in recipients {
-        counts.add(recipient.reached());
+    for reached in recipients.iter().filter_map(|recipient| recipient.settled(last)) {
+        counts.add(reached);
     }
     counts
 }

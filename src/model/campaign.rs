@@ -18,6 +18,7 @@ use super::{Error, Reason, Result, Timestamp, Violation, Violations};
 pub mod preflight;
 pub mod recipient;
 pub mod schedule;
+pub mod sequence;
 
 use recipient::Summary;
 

@@ -29,6 +29,14 @@ impl DeliveryReason {
     pub const PROVIDER_NOT_CONFIGURED: Self = Self(Cow::Borrowed("provider_not_configured"));
     /// The variables are missing, of the wrong type, or break the content.
     pub const INVALID_VARIABLES: Self = Self(Cow::Borrowed("invalid_variables"));
+    /// An earlier step of the sequence had met its condition in time.
+    pub const SEQUENCE_STOPPED: Self = Self(Cow::Borrowed("sequence_stopped"));
+    /// The provider refused it for good.
+    pub const PROVIDER_REFUSED: Self = Self(Cow::Borrowed("provider_refused"));
+    /// The provider did not take it, however often it was asked.
+    pub const PROVIDER_UNAVAILABLE: Self = Self(Cow::Borrowed("provider_unavailable"));
+    /// The notification was ended before it could leave.
+    pub const CANCELLED: Self = Self(Cow::Borrowed("cancelled"));
     /// It could not be written down, however often it was tried.
     pub const INTERNAL_ERROR: Self = Self(Cow::Borrowed("internal_error"));
 
@@ -60,6 +68,8 @@ pub enum DeliveryStatus {
     Failed,
     /// It was not attempted. Final.
     Suppressed,
+    /// It waits for its channel's driver to take it.
+    Queued,
     /// One that a later build knows.
     Unknown(i16),
 }
@@ -68,6 +78,7 @@ words!(DeliveryStatus {
     Accepted = 1 "accepted",
     Failed = 2 "failed",
     Suppressed = 3 "suppressed",
+    Queued = 4 "queued",
 });
 
 /// What became of a delivery, or what is to become of it.
@@ -83,6 +94,12 @@ impl Verdict {
     /// It reaches its channel.
     pub const ACCEPTED: Self = Self {
         status: DeliveryStatus::Accepted,
+        reason: None,
+    };
+
+    /// A driver is to take it.
+    pub const QUEUED: Self = Self {
+        status: DeliveryStatus::Queued,
         reason: None,
     };
 
@@ -137,7 +154,9 @@ impl Reached {
             .fold(Self::Skipped, |so_far, verdict| match (so_far, verdict.status) {
                 (Self::Sent, _) | (_, DeliveryStatus::Accepted) => Self::Sent,
                 (Self::Failed, _) | (_, DeliveryStatus::Failed) => Self::Failed,
-                (Self::Skipped, DeliveryStatus::Suppressed | DeliveryStatus::Unknown(_)) => Self::Skipped,
+                (Self::Skipped, DeliveryStatus::Suppressed | DeliveryStatus::Queued | DeliveryStatus::Unknown(_)) => {
+                    Self::Skipped
+                }
             })
     }
 }
@@ -158,6 +177,16 @@ impl Counts {
     #[must_use]
     pub const fn settled(&self) -> u32 {
         self.sent.saturating_add(self.failed).saturating_add(self.skipped)
+    }
+
+    /// These and others together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            sent: self.sent.saturating_add(other.sent),
+            failed: self.failed.saturating_add(other.failed),
+            skipped: self.skipped.saturating_add(other.skipped),
+        }
     }
 
     /// Counts one more receiver.

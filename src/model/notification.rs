@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::channel::ChannelType;
-use super::delivery::{Delivery, DeliveryReason, Reached, Verdict};
+use super::delivery::{Delivery, DeliveryReason, DeliveryStatus, Reached, Verdict};
 use super::id::{CategoryId, DeliveryId, FeedItemId, TemplateId, TemplateVersionId};
 use super::name::Name;
 use super::template::content::Compiled;
+use super::template::course::FIRST_STEP;
 use super::template::{DataType, Sendable, SendableChannel, TemplateChannel};
 use super::user::{self, Uid};
 use super::variable::{self, VariableDefinition, VariableValues};
@@ -16,6 +17,7 @@ use super::{Error, Reason, Result, Timestamp, Violation, Violations};
 
 mod receiver;
 mod sent;
+pub mod step;
 
 pub use receiver::{Receiver, ReceiverSort, ReceiverStatus};
 pub use sent::{Notification, NotificationStatus, Progress, Sent};
@@ -201,6 +203,8 @@ pub fn verdict(way: &SendableChannel) -> Verdict {
         (Some(instance), _) if !instance.enabled => Verdict::suppressed(DeliveryReason::CHANNEL_DISABLED),
         (Some(_), ChannelType::InApp) => Verdict::ACCEPTED,
         (None, ChannelType::InApp) => Verdict::suppressed(DeliveryReason::CHANNEL_MISSING),
+        (Some(_), _) if way.driven => Verdict::QUEUED,
+        (None, _) if way.driven => Verdict::suppressed(DeliveryReason::CHANNEL_MISSING),
         (
             _,
             ChannelType::Push
@@ -219,7 +223,8 @@ pub fn verdict(way: &SendableChannel) -> Verdict {
 /// Invalid state, when every one is suppressed.
 pub fn check_ways(ways: &[SendableChannel]) -> Result<()> {
     let verdicts: Vec<_> = ways.iter().map(verdict).collect();
-    if Reached::of(&verdicts) != Reached::Skipped {
+    let is_open = |verdict: &Verdict| verdict.status != DeliveryStatus::Suppressed;
+    if verdicts.iter().any(is_open) {
         return Ok(());
     }
     let why = verdicts.iter().zip(ways).filter_map(|(verdict, way)| {
@@ -382,7 +387,9 @@ pub struct PlannedRecipient {
     pub outcome: RecipientOutcome,
     /// What their content is rendered with.
     pub values: VariableValues,
-    /// Their lines of the ledger; none when they are not served.
+    /// What became of the lines that earlier steps wrote for them.
+    pub before: Vec<Verdict>,
+    /// Their new lines of the ledger; none when they are not served.
     pub lines: Vec<PlannedLine>,
 }
 
@@ -391,11 +398,13 @@ pub struct PlannedRecipient {
 pub struct PlannedLine {
     /// Its id. The feed item of an in-app line has the same sixteen bytes, so neither needs an index to find the other.
     pub id: DeliveryId,
+    /// The step that it is of.
+    pub step: i32,
     /// What becomes of it.
     pub delivery: Delivery,
 }
 
-/// Plans what a page does for each of its recipients, numbered from `first_seq`.
+/// Plans what a page of the first step does for each of its recipients, numbered from `first_seq`.
 #[must_use]
 pub fn plan(
     recipients: Vec<(Uid, user::Resolved, VariableValues)>,
@@ -406,7 +415,7 @@ pub fn plan(
     let verdicts: Vec<_> = ways.iter().map(verdict).collect();
     let lines = || {
         let each = ways.iter().zip(&verdicts);
-        each.map(|(way, verdict)| line(way, verdict, now)).collect()
+        each.map(|(way, verdict)| line(way, FIRST_STEP, verdict, now)).collect()
     };
     recipients
         .into_iter()
@@ -420,17 +429,19 @@ pub fn plan(
                 user,
                 outcome,
                 values,
+                before: Vec::new(),
                 lines: if served { lines() } else { Vec::new() },
             }
         })
         .collect()
 }
 
-fn line(way: &SendableChannel, verdict: &Verdict, now: Timestamp) -> PlannedLine {
+fn line(way: &SendableChannel, step: i32, verdict: &Verdict, now: Timestamp) -> PlannedLine {
     let id = DeliveryId::new(now);
     let in_feed = way.content.channel_type == ChannelType::InApp && *verdict == Verdict::ACCEPTED;
     PlannedLine {
         id,
+        step,
         delivery: Delivery {
             channel_type: way.content.channel_type,
             channel_id: way.instance.map(|instance| instance.id),
@@ -441,14 +452,15 @@ fn line(way: &SendableChannel, verdict: &Verdict, now: Timestamp) -> PlannedLine
 }
 
 impl PlannedRecipient {
-    /// The recipient as answers show them.
+    /// The recipient as answers show them, when `last` is the last step of the send.
     #[must_use]
-    pub fn receiver(&self, channels: &[ChannelType]) -> Receiver {
+    pub fn receiver(&self, channels: &[ChannelType], last: i32) -> Receiver {
         let planned = || self.lines.iter().map(|line| line.delivery.clone()).collect();
         Receiver {
             uid: self.uid.clone(),
             position: u32::try_from(self.seq).unwrap_or(u32::MAX),
             cancelled: false,
+            waiting: self.goes_on(last) || self.is_queued(),
             deliveries: self.outcome.unserved(channels).unwrap_or_else(planned),
         }
     }

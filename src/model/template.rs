@@ -15,6 +15,7 @@ use super::word::words;
 use super::{Error, Reason, Result, Timestamp};
 
 pub mod content;
+pub mod course;
 pub mod preview;
 pub mod sequence;
 
@@ -452,6 +453,8 @@ pub struct Sendable {
     pub variable_schema: Vec<VariableDefinition>,
     /// The ways out, in the order of the template.
     pub channels: Vec<SendableChannel>,
+    /// How they follow each other, unless all are served at once.
+    pub sequence: Option<course::Sequence>,
 }
 
 /// One way out of a send.
@@ -461,6 +464,8 @@ pub struct SendableChannel {
     pub content: TemplateChannel,
     /// The channel that it goes through; the app may have none of the type.
     pub instance: Option<ChannelInstance>,
+    /// Whether something here can send on the type; in-app needs nothing.
+    pub driven: bool,
 }
 
 /// The channel that a send goes through.

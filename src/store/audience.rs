@@ -7,18 +7,20 @@ use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect};
 
 use super::bulk::Rows;
-use super::delivery::list_deliveries;
+use super::delivery::{Served, list_deliveries};
 use super::entity::{notification_recipient as recipient, page};
 use super::list::list;
-use super::receiver::{line, of, waiting};
-use crate::model::campaign::Campaign;
+use super::notification::get_shape;
+use super::receiver::{goes_on, line, of, waiting};
 use crate::model::campaign::recipient::{AudienceMember, RecipientStatus, Turn};
-use crate::model::delivery::{Delivery, DeliveryStatus};
+use crate::model::campaign::{Campaign, CampaignStatus};
+use crate::model::delivery::DeliveryStatus;
 use crate::model::id::{AppId, NotificationId, UserId};
 use crate::model::notification::{ReceiverSort, RecipientOutcome};
 use crate::model::page::{Page, PageRequest};
+use crate::model::template::course::FIRST_STEP;
 use crate::model::user::Uid;
-use crate::model::{Error, Result};
+use crate::model::{Error, Reason, Result};
 
 /// Those of some uids that are in an audience already.
 ///
@@ -56,13 +58,14 @@ pub async fn list_members(
     page: &PageRequest<ReceiverSort>,
 ) -> Result<Page<AudienceMember>> {
     let rows = of(app, campaign.notification_id);
+    let last = last_step(db, app, campaign).await?;
     let rows = match status {
-        Some(status) => rows.filter(being(campaign, status)),
+        Some(status) => rows.filter(being(campaign, status, last)),
         None => rows,
     };
     let found = list(db, rows, page).await?;
     Ok(Page {
-        rows: members(db, app, campaign, &found.rows).await?,
+        rows: members(db, app, (campaign, last), &found.rows).await?,
         next: found.next,
         previous: found.previous,
         total: found.total,
@@ -85,7 +88,8 @@ pub async fn find_member(
         .await?;
     let Some(row) = row else { return Ok(None) };
     let outcome = RecipientOutcome::of_number(row.outcome);
-    let found = members(db, app, campaign, &[row]).await?;
+    let last = last_step(db, app, campaign).await?;
+    let found = members(db, app, (campaign, last), &[row]).await?;
     Ok(found.into_iter().next().map(|member| (member, outcome)))
 }
 
@@ -94,8 +98,20 @@ fn is_started(campaign: &Campaign) -> bool {
     campaign.sent_at.is_some()
 }
 
+/// The last step of what a campaign sends.
+async fn last_step(db: &impl ConnectionTrait, app: AppId, campaign: &Campaign) -> Result<i32> {
+    if !is_started(campaign) {
+        return Ok(FIRST_STEP);
+    }
+    match get_shape(db, app, campaign.notification_id).await {
+        // Retention has removed it, and with it everything that a step could be asked of.
+        Err(gone) if gone.reason() == Reason::NotificationNotFound => Ok(FIRST_STEP),
+        shape => Ok(shape?.last_step()),
+    }
+}
+
 /// The recipients that are of a status, by the same facts that [`members`] goes by.
-fn being(campaign: &Campaign, status: RecipientStatus) -> Condition {
+fn being(campaign: &Campaign, status: RecipientStatus, last: i32) -> Condition {
     let over = campaign.status.is_final();
     let nobody = || Condition::all().add(Expr::value(1).eq(0));
     if !is_started(campaign) {
@@ -106,24 +122,28 @@ fn being(campaign: &Campaign, status: RecipientStatus) -> Condition {
         };
         return if everybody { Condition::all() } else { nobody() };
     }
-    let accepted = || line(DeliveryStatus::Accepted);
+    let accepted = || line(DeliveryStatus::Accepted, last);
+    let later = || goes_on(last).and(accepted().not());
     let begun = || waiting(Some(Expr::col((page::Entity, page::Column::Fence)).gt(0)));
     match status {
         RecipientStatus::Pending if over => nobody(),
         RecipientStatus::Processing if over => nobody(),
         RecipientStatus::Cancelled if !over => nobody(),
         RecipientStatus::Pending => Condition::all().add(waiting(None)).add(begun().not()),
-        RecipientStatus::Processing => Condition::all().add(begun()),
+        RecipientStatus::Processing => Condition::any().add(begun()).add(later()),
         RecipientStatus::Completed => Condition::all().add(accepted()),
-        RecipientStatus::Failed => Condition::all().add(waiting(None).not()).add(accepted().not()),
-        RecipientStatus::Cancelled => Condition::all().add(waiting(None)),
+        RecipientStatus::Failed => Condition::all()
+            .add(waiting(None).not())
+            .add(accepted().not())
+            .add(later().not()),
+        RecipientStatus::Cancelled => Condition::any().add(waiting(None)).add(later()),
     }
 }
 
 async fn members(
     db: &impl ConnectionTrait,
     app: AppId,
-    campaign: &Campaign,
+    (campaign, last): (&Campaign, i32),
     rows: &[recipient::Model],
 ) -> Result<Vec<AudienceMember>> {
     let of = campaign.notification_id;
@@ -135,19 +155,21 @@ async fn members(
         Vec::new()
     };
     let users = rows.iter().filter_map(|row| row.user_id);
-    let mut lines: BTreeMap<UserId, Vec<Delivery>> = match started {
-        true => list_deliveries(db, app, of, users).await?,
+    let mut lines: BTreeMap<UserId, Served> = match started {
+        true => list_deliveries(db, (app, of), last, users).await?,
         false => BTreeMap::new(),
     };
     let members = rows.iter().map(|row| {
-        let mut served = row.user_id.and_then(|user| lines.remove(&user)).unwrap_or_default();
-        served.sort_by_key(|delivery| campaign.channels.iter().position(|one| *one == delivery.channel_type));
-        let turn = turn(started, &open, row.seq);
+        let served = row.user_id.and_then(|user| lines.remove(&user)).unwrap_or_default();
+        let unserved = RecipientOutcome::of_number(row.outcome).unserved(&campaign.channels);
+        let turn = match turn(started, &open, row.seq) {
+            Turn::Over if unserved.is_none() && served.goes_on => Turn::Later,
+            turn => turn,
+        };
+        let cancelled = campaign.status == CampaignStatus::Cancelled;
         let deliveries = match turn {
             Turn::Waiting | Turn::Begun => Vec::new(),
-            Turn::Over => RecipientOutcome::of_number(row.outcome)
-                .unserved(&campaign.channels)
-                .unwrap_or(served),
+            Turn::Later | Turn::Over => unserved.unwrap_or_else(|| served.in_order(&campaign.channels, cancelled)),
         };
         Ok(AudienceMember {
             uid: Uid::stored(row.uid.clone()),
@@ -184,6 +206,7 @@ async fn list_open(db: &impl ConnectionTrait, app: AppId, notification: Notifica
         .columns([page::Column::NextSeq, page::Column::ToSeq, page::Column::Fence])
         .filter(page::Column::AppId.eq(app))
         .filter(page::Column::NotificationId.eq(notification))
-        .filter(page::Column::State.ne(super::page::DONE));
+        .filter(page::Column::State.ne(super::page::DONE))
+        .filter(page::Column::Number.lte(super::page::FIRST_STEP_END));
     Ok(open.into_model::<Open>().all(db).await?)
 }

@@ -15,6 +15,7 @@ use super::entity::{notification, notification_recipient as recipient, page, tem
 use super::import::purge_imports;
 use super::list::{SortBy, list};
 use super::notification::{get_counts, large, small};
+use super::page::FIRST_STEP_END;
 use super::value::Json;
 use crate::model::campaign::recipient::Summary;
 use crate::model::campaign::{Campaign, CampaignFilter, CampaignSort, CampaignStatus, CampaignView};
@@ -242,7 +243,12 @@ async fn works(
     if of.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let begun = "CAST(SUM(CASE WHEN state <> 3 AND fence > 0 THEN to_seq - next_seq + 1 ELSE 0 END) AS BIGINT)";
+    // Those whose page of the first step has begun; whoever is dealt with is subtracted, so that those stay to whom a
+    // further step may come.
+    let begun = format!(
+        "CAST(SUM(CASE WHEN number > {FIRST_STEP_END} THEN 0 WHEN state <> 3 AND fence > 0 THEN to_seq - from_seq + 1 \
+         ELSE next_seq - from_seq END) AS BIGINT)"
+    );
     let sums = page::Entity::find()
         .select_only()
         .column(page::Column::NotificationId)
@@ -263,7 +269,7 @@ async fn works(
         let work = Work {
             reached: count(sums.reached)?,
             missed: count(sums.missed)?,
-            begun: count(sums.begun)?,
+            begun: count(Ord::max(sums.begun - sums.reached - sums.missed, 0))?,
         };
         Ok((sums.notification_id, work))
     });

@@ -12,7 +12,7 @@ mod sweep;
 mod unread;
 mod version;
 
-pub use change::{ItemLine, find_line, find_lines, insert_engagement, record_changes};
+pub use change::{ItemLine, find_line, find_lines, find_marks, insert_engagement, record_changes};
 pub use count::{Expired, Unread, count_unread, unread_statement};
 pub use head::{advance_categories, advance_heads, lock_head, lock_heads};
 pub use item::{ItemFilter, find_item, insert_items, list_items, matching_items};

@@ -16,6 +16,7 @@ use crate::model::id::{AppId, NotificationId};
 use crate::model::name::Name;
 use crate::model::notification::{Copied, Notification, NotificationStatus, Progress, RECEIVERS_SHOWN_MAX, SendMode};
 use crate::model::template::DataType;
+use crate::model::template::course::{Sequence, last_step};
 use crate::model::variable::VariableValues;
 use crate::model::{Error, Origin, Reason, Result, Timestamp};
 
@@ -67,6 +68,7 @@ fn row_of(
         request_id: origin.request_id.as_deref().map(str::to_owned),
         trace_parent: origin.trace_parent.as_deref().map(str::to_owned),
         campaign_id: notification.campaign_id,
+        sequence: notification.sequence.as_ref().map(Json::of).transpose()?,
     })
 }
 
@@ -76,10 +78,9 @@ fn row_of(
 /// [`Reason::NotificationNotFound`], and those of the database.
 pub async fn get_notification(db: &impl ConnectionTrait, app: AppId, id: NotificationId) -> Result<Notification> {
     let row = get_row(at(app, id), id, db).await?;
-    let channels: Vec<ChannelType> = row.channels.read()?;
-    let total = large(row.total_targets)?;
+    let (shape, total) = (shape_of(&row)?, large(row.total_targets)?);
     let receivers = if total <= RECEIVERS_SHOWN_MAX {
-        list_all_receivers(db, app, id, &channels).await?
+        list_all_receivers(db, app, id, &shape).await?
     } else {
         Vec::new()
     };
@@ -89,7 +90,8 @@ pub async fn get_notification(db: &impl ConnectionTrait, app: AppId, id: Notific
         tag: row.tag,
         mode: SendMode::of_number(row.mode),
         status: NotificationStatus::of_number(row.status),
-        channels,
+        channels: shape.channels,
+        sequence: shape.sequence,
         data_type: DataType::of_number(row.data_type),
         total,
         counts: get_counts(db, app, id).await?,
@@ -101,12 +103,36 @@ pub async fn get_notification(db: &impl ConnectionTrait, app: AppId, id: Notific
     })
 }
 
-/// The channel types of a notification.
+/// What the parts of a notification are.
+#[derive(Clone, Debug, Default)]
+pub struct Shape {
+    /// The channel types.
+    pub channels: Vec<ChannelType>,
+    /// How they follow each other, unless all are served at once.
+    pub sequence: Option<Sequence>,
+}
+
+impl Shape {
+    /// The last step.
+    #[must_use]
+    pub fn last_step(&self) -> i32 {
+        last_step(self.sequence.as_ref())
+    }
+}
+
+/// What the parts of a notification are.
 ///
 /// # Errors
 /// [`Reason::NotificationNotFound`], and those of the database.
-pub async fn get_channels(db: &impl ConnectionTrait, app: AppId, id: NotificationId) -> Result<Vec<ChannelType>> {
-    get_row(at(app, id), id, db).await?.channels.read()
+pub async fn get_shape(db: &impl ConnectionTrait, app: AppId, id: NotificationId) -> Result<Shape> {
+    shape_of(&get_row(at(app, id), id, db).await?)
+}
+
+fn shape_of(row: &notification::Model) -> Result<Shape> {
+    Ok(Shape {
+        channels: row.channels.read()?,
+        sequence: row.sequence.as_ref().map(Json::read).transpose()?,
+    })
 }
 
 /// How far a notification has come.
@@ -153,6 +179,8 @@ pub struct Sending {
     pub status: NotificationStatus,
     /// Whether it was sent by a campaign, whose recipients answer for their own variables.
     pub by_campaign: bool,
+    /// How its channel types follow each other, unless all are served at once.
+    pub sequence: Option<Sequence>,
 }
 
 /// A notification for a page of it. Until the transaction ends nobody can change its row.
@@ -166,6 +194,7 @@ pub async fn get_sending_shared(db: &impl ConnectionTrait, app: AppId, id: Notif
         defaults: row.defaults.read()?,
         status: NotificationStatus::of_number(row.status),
         by_campaign: row.campaign_id.is_some(),
+        sequence: row.sequence.as_ref().map(Json::read).transpose()?,
     })
 }
 
@@ -224,7 +253,8 @@ fn copied_of(row: &notification::Model) -> Result<Copied> {
 /// Notifications that become final in one statement at most.
 const COMPLETED_MAX: u64 = 100;
 
-/// Makes every notification final whose pages are all done, and says how many; only this one, if one is named.
+/// Makes every notification final whose pages are all done, for whom nobody waits for a further step and no driver has
+/// anything to take, and says how many; only this one, if one is named.
 ///
 /// It is one statement with its own condition, so it does not matter who comes first or how often. Pages never do it: two
 /// that end at once would each still see the other.
@@ -247,6 +277,9 @@ pub async fn complete_notifications(
          WHERE p.app_id = notifications.app_id AND p.notification_id = notifications.id) \
          WHERE status = 1 AND id IN (SELECT n.id FROM notifications n WHERE n.status = 1 {named} \
          AND NOT EXISTS (SELECT 1 FROM pages p WHERE p.app_id = n.app_id AND p.notification_id = n.id AND p.state <> 3) \
+         AND NOT EXISTS (SELECT 1 FROM sequence_waits w WHERE w.app_id = n.app_id AND w.notification_id = n.id) \
+         AND NOT EXISTS (SELECT 1 FROM outgoing o WHERE o.app_id = n.app_id AND o.notification_id = n.id \
+         AND o.state <> 3) \
          LIMIT {COMPLETED_MAX})"
     );
     let mut values: Vec<sea_orm::Value> = vec![now.into()];

@@ -6,6 +6,7 @@
 //! begins with [`hold_page`], which finds nothing once somebody else has leased it: a holder that stood still for longer
 //! than its lease changes nothing any more.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait as _};
@@ -19,6 +20,7 @@ use super::entity::page::{Column, Entity, Model};
 use super::notification::{large, small};
 use crate::model::delivery::Counts;
 use crate::model::id::{AppId, NotificationId};
+use crate::model::template::course::FIRST_STEP;
 use crate::model::{Error, Result};
 
 /// The number of a page that waits or is leased.
@@ -28,13 +30,33 @@ pub(super) const DONE: i16 = 3;
 /// The tenure of a page that was taken over; that of any other that is held is 1.
 const TAKEN_OVER: i16 = 2;
 
+/// How far the numbers of a step's pages are from those of the step before: more than a campaign can have recipients.
+const STEP_STRIDE: i32 = 200_000_000;
+
+/// Where the numbers of the pages of the first step end.
+pub(super) const FIRST_STEP_END: i32 = STEP_STRIDE;
+
+/// The numbers of a step's pages.
+pub(super) const fn step_numbers(step: i32) -> RangeInclusive<i32> {
+    let before = step.saturating_sub(FIRST_STEP).saturating_mul(STEP_STRIDE);
+    before.saturating_add(1)..=before.saturating_add(STEP_STRIDE)
+}
+
 /// One page of one notification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PageKey {
     /// The notification.
     pub notification: NotificationId,
-    /// The number within it: that of the first recipient it was cut for.
+    /// The number within it: that of the first recipient it was cut for, behind the numbers of all earlier steps.
     pub number: i32,
+}
+
+impl PageKey {
+    /// The step that the page is of.
+    #[must_use]
+    pub const fn step(&self) -> i32 {
+        self.number.saturating_sub(1) / STEP_STRIDE + FIRST_STEP
+    }
 }
 
 /// A page under a lease.
@@ -147,30 +169,32 @@ pub async fn insert_done(
     bulk::insert_all::<Entity>(db, &rows.collect::<Result<Vec<_>>>()?).await
 }
 
-/// Cuts the recipients from the first to the last into pages of so many, for workers to do.
+/// Cuts the recipients of a step from the first to the last into pages of so many, for workers to do.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn insert_open(
     db: &impl ConnectionTrait,
-    app: AppId,
-    notification: NotificationId,
+    (app, notification): (AppId, NotificationId),
+    step: i32,
     recipients: Rest,
     page_rows: u32,
 ) -> Result<()> {
-    let step = i64::from(Ord::max(page_rows, 1));
+    let length = i64::from(Ord::max(page_rows, 1));
     let mut rows = Vec::new();
     let mut from = recipients.from;
     while from <= recipients.to {
-        let to = Ord::min(recipients.to, from.saturating_add(step).saturating_sub(1));
-        rows.push(page(number(from)?, app, notification, Rest { from, to }));
+        let to = Ord::min(recipients.to, from.saturating_add(length).saturating_sub(1));
+        rows.push(page(number(step, from)?, app, notification, Rest { from, to }));
         from = to.saturating_add(1);
     }
     bulk::insert_all::<Entity>(db, &rows).await
 }
 
-fn number(first: i64) -> Result<i32> {
-    i32::try_from(first).map_err(Error::internal)
+/// The number of a step's page that begins with a recipient.
+fn number(step: i32, first: i64) -> Result<i32> {
+    let before = i64::from(step.saturating_sub(FIRST_STEP)).saturating_mul(i64::from(STEP_STRIDE));
+    i32::try_from(before.saturating_add(first)).map_err(Error::internal)
 }
 
 /// Leases the first free page of a notification, in the order of its pages.
@@ -301,6 +325,21 @@ fn at(app: AppId, key: PageKey) -> UpdateMany<Entity> {
         .filter(Column::Number.eq(key.number))
 }
 
+/// Adds what recipients came to later than their page did.
+///
+/// # Errors
+/// Those of the database.
+pub async fn add_counts(db: &impl ConnectionTrait, app: AppId, key: PageKey, counts: Counts) -> Result<()> {
+    let plus = |column: Column, count: u32| Ok::<_, Error>(Expr::col(column).add(small(count)?));
+    at(app, key)
+        .col_expr(Column::SentCount, plus(Column::SentCount, counts.sent)?)
+        .col_expr(Column::FailedCount, plus(Column::FailedCount, counts.failed)?)
+        .col_expr(Column::SkippedCount, plus(Column::SkippedCount, counts.skipped)?)
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
 /// Ends a holder's lease, if it still has it: the page is free after `wait`.
 ///
 /// # Errors
@@ -317,7 +356,7 @@ pub async fn release_page(db: &impl ConnectionTrait, page: &Leased, wait: Durati
 }
 
 /// Makes two pages out of what is left of one that the caller holds, both free at once. The second is named by its first
-/// recipient, which no other page of the notification begins with.
+/// recipient, which no other page of the step begins with.
 ///
 /// # Errors
 /// Those of the database.
@@ -332,7 +371,12 @@ pub async fn halve_page(db: &impl ConnectionTrait, held: &Leased, rest: Rest) ->
     let attempts = |recipients: i64| if recipients == 1 { Ok(0) } else { small(held.attempts) };
     let row = Model {
         attempts: attempts(second.len())?,
-        ..page(number(middle)?, held.app, held.key.notification, second)
+        ..page(
+            number(held.key.step(), middle)?,
+            held.app,
+            held.key.notification,
+            second,
+        )
     };
     Entity::insert(row.into_active_model())
         .exec_without_returning(db)

@@ -2,6 +2,7 @@
 //! which the ledger says. A recipient's row changes only when it is not served after all.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use sea_orm::{
@@ -10,17 +11,18 @@ use sea_orm::{
 };
 
 use super::bulk;
-use super::delivery::list_deliveries;
+use super::delivery::{Served, list_deliveries};
 use super::entity::{delivery, notification, notification_recipient as recipient, page};
 use super::list::{SortBy, list};
+use super::notification::Shape;
 use super::value::Json;
-use crate::model::channel::ChannelType;
-use crate::model::delivery::{Delivery, DeliveryStatus};
+use crate::model::delivery::DeliveryStatus;
 use crate::model::id::{AppId, NotificationId, UserId};
 use crate::model::notification::{
     NotificationStatus, PlannedRecipient, RECEIVERS_SHOWN_MAX, Receiver, ReceiverSort, ReceiverStatus, RecipientOutcome,
 };
 use crate::model::page::{Page, PageRequest, SortValue};
+use crate::model::template::course::FIRST_STEP;
 use crate::model::user::{Resolved, Uid};
 use crate::model::variable::VariableValues;
 use crate::model::{Error, Result};
@@ -173,17 +175,17 @@ impl SortBy<recipient::Entity> for ReceiverSort {
 pub async fn list_receivers(
     db: &impl ConnectionTrait,
     (app, notification): (AppId, NotificationId),
-    channels: &[ChannelType],
+    shape: &Shape,
     status: Option<ReceiverStatus>,
     page: &PageRequest<ReceiverSort>,
 ) -> Result<Page<Receiver>> {
     let rows = of(app, notification);
     let rows = match status {
-        Some(status) => rows.filter(being(status)),
+        Some(status) => rows.filter(being(status, shape.last_step())),
         None => rows,
     };
     let found = list(db, rows, page).await?;
-    let receivers = receivers(db, (app, notification), channels, &found.rows).await?;
+    let receivers = receivers(db, (app, notification), shape, &found.rows).await?;
     Ok(Page {
         rows: receivers,
         next: found.next,
@@ -200,14 +202,14 @@ pub(super) async fn list_all_receivers(
     db: &impl ConnectionTrait,
     app: AppId,
     notification: NotificationId,
-    channels: &[ChannelType],
+    shape: &Shape,
 ) -> Result<Vec<Receiver>> {
     let rows = of(app, notification)
         .order_by_asc(recipient::Column::Seq)
         .limit(u64::from(RECEIVERS_SHOWN_MAX))
         .all(db)
         .await?;
-    receivers(db, (app, notification), channels, &rows).await
+    receivers(db, (app, notification), shape, &rows).await
 }
 
 pub(super) fn of(app: AppId, notification: NotificationId) -> Select<recipient::Entity> {
@@ -217,20 +219,21 @@ pub(super) fn of(app: AppId, notification: NotificationId) -> Select<recipient::
 }
 
 /// The recipients that are of a status, by the same facts that [`receivers`] goes by.
-fn being(status: ReceiverStatus) -> Condition {
+fn being(status: ReceiverStatus, last: i32) -> Condition {
     let planned = recipient::Column::Outcome.eq(RecipientOutcome::Planned.number());
     let failed = [RecipientOutcome::Failed, RecipientOutcome::InvalidVariables].map(RecipientOutcome::number);
     let unserved = recipient::Column::Outcome.is_in(failed);
-    let (any_accepted, any_failed) = (line(DeliveryStatus::Accepted), line(DeliveryStatus::Failed));
+    let (any_accepted, any_failed) = (line(DeliveryStatus::Accepted, last), line(DeliveryStatus::Failed, last));
     match status {
-        ReceiverStatus::Pending => Condition::all().add(waiting(None)).add(cancelled().not()),
-        ReceiverStatus::Cancelled => Condition::all().add(waiting(None)).add(cancelled()),
+        ReceiverStatus::Pending => Condition::all().add(open(last)).add(cancelled().not()),
+        ReceiverStatus::Cancelled => Condition::all().add(open(last)).add(cancelled()),
         ReceiverStatus::Sent => Condition::all().add(any_accepted),
         ReceiverStatus::Failed => Condition::any()
             .add(unserved.and(waiting(None).not()))
-            .add(any_failed.and(any_accepted.not())),
+            .add(any_failed.and(any_accepted.not()).and(goes_on(last).not())),
         ReceiverStatus::Skipped => {
             let none = planned.and(any_accepted.not()).and(any_failed.not());
+            let none = none.and(goes_on(last).not());
             let skipped =
                 [RecipientOutcome::UnknownUser, RecipientOutcome::UserDeactivated].map(RecipientOutcome::number);
             Condition::all()
@@ -240,23 +243,47 @@ fn being(status: ReceiverStatus) -> Condition {
     }
 }
 
-/// That a recipient has a line of the ledger with a status.
-pub(super) fn line(status: DeliveryStatus) -> Expr {
+/// That it has not come to a recipient, or not with everything that could still reach them.
+fn open(last: i32) -> Condition {
+    let unreached = line(DeliveryStatus::Accepted, last).not();
+    Condition::any().add(waiting(None)).add(goes_on(last).and(unreached))
+}
+
+/// That something more is to come to a recipient to whom it has come: a step up to the last one, or what a driver has not
+/// taken.
+pub(super) fn goes_on(last: i32) -> Expr {
+    let planned = recipient::Column::Outcome.eq(RecipientOutcome::Planned.number());
+    let past = planned.and(waiting(None).not());
+    let queued = line(DeliveryStatus::Queued, last);
+    if last == FIRST_STEP {
+        past.and(queued)
+    } else {
+        past.and(queued.or(any_line(last..=last, None).not()))
+    }
+}
+
+/// That a recipient has a line of the ledger with a status, of any step up to the last one.
+pub(super) fn line(status: DeliveryStatus, last: i32) -> Expr {
+    any_line(FIRST_STEP..=last, Some(status))
+}
+
+fn any_line(steps: RangeInclusive<i32>, status: Option<DeliveryStatus>) -> Expr {
     let column = |column: delivery::Column| Expr::col((delivery::Entity, column));
     let of = |column: recipient::Column| (recipient::Entity, column);
+    let of_status = status.map(|status| column(delivery::Column::Status).eq(status.number()));
     let lines = Query::select()
         .expr(Expr::value(1))
         .from(delivery::Entity)
         .and_where(column(delivery::Column::AppId).equals(of(recipient::Column::AppId)))
         .and_where(column(delivery::Column::NotificationId).equals(of(recipient::Column::NotificationId)))
-        .and_where(column(delivery::Column::Step).eq(super::delivery::FIRST_STEP))
+        .and_where(column(delivery::Column::Step).is_in(steps))
         .and_where(column(delivery::Column::UserId).equals(of(recipient::Column::UserId)))
-        .and_where(column(delivery::Column::Status).eq(status.number()))
+        .and_where_option(of_status)
         .to_owned();
     Expr::exists(lines)
 }
 
-/// That a recipient's page, of which something more may be said, has not come to them.
+/// That a recipient's page of the first step, of which something more may be said, has not come to them.
 pub(super) fn waiting(more: Option<Expr>) -> Expr {
     let column = |column: page::Column| Expr::col((page::Entity, column));
     let of = |column: recipient::Column| (recipient::Entity, column);
@@ -267,6 +294,7 @@ pub(super) fn waiting(more: Option<Expr>) -> Expr {
         .and_where(column(page::Column::AppId).equals(of(recipient::Column::AppId)))
         .and_where(column(page::Column::NotificationId).equals(of(recipient::Column::NotificationId)))
         .and_where(column(page::Column::State).ne(super::page::DONE))
+        .and_where(column(page::Column::Number).lte(super::page::FIRST_STEP_END))
         .and_where(column(page::Column::NextSeq).lte(seq()))
         .and_where(column(page::Column::ToSeq).gte(seq()))
         .and_where_option(more)
@@ -291,26 +319,28 @@ fn cancelled() -> Expr {
 async fn receivers(
     db: &impl ConnectionTrait,
     (app, notification): (AppId, NotificationId),
-    channels: &[ChannelType],
+    shape: &Shape,
     rows: &[recipient::Model],
 ) -> Result<Vec<Receiver>> {
+    let (place, channels) = ((app, notification), &shape.channels);
     let cancelled = is_cancelled(db, app, notification).await?;
     // What waits first: whoever is served in between is shown without deliveries, never with those of a skipped one.
     let waiting = list_waiting(db, app, notification).await?;
     let users = rows.iter().filter_map(|row| row.user_id);
-    let mut lines: BTreeMap<UserId, Vec<Delivery>> = list_deliveries(db, app, notification, users).await?;
+    let mut lines: BTreeMap<UserId, Served> = list_deliveries(db, place, shape.last_step(), users).await?;
     let receivers = rows.iter().map(|row| {
-        let mut served = row.user_id.and_then(|user| lines.remove(&user)).unwrap_or_default();
-        served.sort_by_key(|delivery| channels.iter().position(|channel| *channel == delivery.channel_type));
+        let served = row.user_id.and_then(|user| lines.remove(&user)).unwrap_or_default();
         let waits = waiting.iter().any(|(from, to)| (*from..=*to).contains(&row.seq));
         let unserved = RecipientOutcome::of_number(row.outcome)
             .unserved(channels)
             .filter(|_| !waits);
+        let goes_on = unserved.is_none() && (waits || served.goes_on);
         Ok(Receiver {
             uid: Uid::stored(row.uid.clone()),
             position: u32::try_from(row.seq).map_err(Error::internal)?,
-            deliveries: unserved.unwrap_or(served),
-            cancelled: waits && cancelled,
+            deliveries: unserved.unwrap_or_else(|| served.in_order(channels, cancelled)),
+            cancelled: goes_on && cancelled,
+            waiting: goes_on && !cancelled,
         })
     });
     receivers.collect()
@@ -329,6 +359,7 @@ async fn list_waiting(db: &impl ConnectionTrait, app: AppId, notification: Notif
         .filter(page::Column::AppId.eq(app))
         .filter(page::Column::NotificationId.eq(notification))
         .filter(page::Column::State.ne(super::page::DONE))
+        .filter(page::Column::Number.lte(super::page::FIRST_STEP_END))
         .into_model::<Range>()
         .all(db)
         .await?;

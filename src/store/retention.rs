@@ -98,16 +98,16 @@ pub async fn delete_notification(
     let out_of_time = |removed: u64| removed > 0 && tx.is_out_of_time();
     let mut removed: u64 = 0;
     if !free.is_empty() {
-        let rows = Rows::new(tx).column("id", free.iter().copied());
-        let sql = format!(
-            "DELETE FROM deliveries WHERE app_id = {} AND id IN (SELECT r.id FROM {})",
-            rows.parameter(0),
-            rows.table("r")?
-        );
-        removed = tx
-            .execute_raw(rows.statement(sql, [app.into()])?)
-            .await?
-            .rows_affected();
+        for (table, id) in [("outgoing", "delivery_id"), ("deliveries", "id")] {
+            let rows = Rows::new(tx).column("id", free.iter().copied());
+            let sql = format!(
+                "DELETE FROM {table} WHERE app_id = {} AND {id} IN (SELECT r.id FROM {})",
+                rows.parameter(0),
+                rows.table("r")?
+            );
+            let gone = tx.execute_raw(rows.statement(sql, [app.into()])?).await?;
+            removed = removed.saturating_add(gone.rows_affected());
+        }
     }
     let left = delivery::Entity::find()
         .select_only()

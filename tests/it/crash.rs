@@ -11,6 +11,7 @@ mod load;
 mod once;
 mod points;
 mod server;
+mod steps;
 mod upgrade;
 
 use std::time::{Duration, Instant};

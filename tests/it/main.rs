@@ -24,6 +24,7 @@ mod notification;
 mod observed;
 mod outage;
 mod process;
+mod sequence;
 mod store;
 mod support;
 mod template;

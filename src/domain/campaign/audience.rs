@@ -14,10 +14,12 @@ use crate::model::delivery::{DeliveryReason, DeliveryStatus, Verdict};
 use crate::model::id::{AppId, CampaignId};
 use crate::model::notification::{PlannedRecipient, ReceiverSort, RecipientOutcome, faults_of, verdict};
 use crate::model::page::{Page, PageRequest};
+use crate::model::template::SendableChannel;
+use crate::model::template::course::{FIRST_STEP, Sequence};
 use crate::model::user::{Resolved, Uid};
 use crate::model::variable::VariableValues;
 use crate::model::{Error, Reason, Result, Timestamp};
-use crate::store::{Tx, audience, receiver};
+use crate::store::{Connection, Tx, audience, notification, receiver, wait};
 
 /// Adds users to the audience of a draft: all of them or none.
 ///
@@ -77,6 +79,7 @@ pub(crate) async fn add_locked(
                 user,
                 outcome,
                 values: VariableValues::new(),
+                before: Vec::new(),
                 lines: Vec::new(),
             }
         })
@@ -201,27 +204,105 @@ async fn explain(
     if member.status == Status::Cancelled {
         return Ok(checks);
     }
-    for way in &ways {
+    checks.extend(
+        match look_at_sequence(service.store.read(), (app, campaign), member).await? {
+            Some((sequence, due_at)) => of_steps(&sequence, &ways, member, due_at),
+            None => of_ways(&ways, member, served),
+        },
+    );
+    Ok(checks)
+}
+
+/// What was looked at for each way out, all of which are served at once.
+fn of_ways(ways: &[SendableChannel], member: &AudienceMember, served: bool) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for way in ways {
         let channel_type = way.content.channel_type;
         let told = member.deliveries.iter().find(|one| one.channel_type == channel_type);
         let verdict = told.map_or_else(|| verdict(way), |delivery| delivery.verdict.clone());
-        checks.push(of_channel(
-            "channel_open",
-            channel_type,
-            &verdict,
-            served || verdict != Verdict::ACCEPTED,
-        ));
-        if verdict == Verdict::ACCEPTED {
+        let known = served || verdict != Verdict::ACCEPTED;
+        checks.push(of_channel("channel_open", channel_type, &verdict, known));
+        if matches!(verdict.status, DeliveryStatus::Accepted | DeliveryStatus::Queued) {
             checks.push(of_channel("delivered", channel_type, &verdict, served));
         }
     }
-    Ok(checks)
+    checks
+}
+
+/// The sequence of a campaign, and when the next step may come to a recipient who waits for it.
+async fn look_at_sequence(
+    db: &impl Connection,
+    (app, campaign): (AppId, &Campaign),
+    member: &AudienceMember,
+) -> Result<Option<(Sequence, Option<Timestamp>)>> {
+    if campaign.sent_at.is_none() {
+        return Ok(None);
+    }
+    let place = (app, campaign.notification_id);
+    let shape = match notification::get_shape(db, place.0, place.1).await {
+        Err(gone) if gone.reason() == Reason::NotificationNotFound => return Ok(None),
+        found => found?,
+    };
+    let Some(sequence) = shape.sequence else {
+        return Ok(None);
+    };
+    let due_at = wait::find_wait(db, place, i64::from(member.position)).await?;
+    Ok(Some((sequence, due_at)))
+}
+
+/// What was looked at for each step of a sequence, up to the one that the recipient waits for.
+fn of_steps(
+    sequence: &Sequence,
+    ways: &[SendableChannel],
+    member: &AudienceMember,
+    due_at: Option<Timestamp>,
+) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for (number, step) in (FIRST_STEP..).zip(sequence.steps()) {
+        let channel_type = step.channel_type;
+        let told = member.deliveries.iter().find(|one| one.channel_type == channel_type);
+        let reason = told.and_then(|delivery| delivery.verdict.reason.as_ref());
+        let stopped = reason.filter(|reason| **reason == DeliveryReason::SEQUENCE_STOPPED);
+        if number > FIRST_STEP {
+            let due = match told {
+                None => Check {
+                    found_at: due_at,
+                    ..Check::new("step_due", CheckResult::Pending)
+                },
+                Some(_) if stopped.is_some() => Check {
+                    reason: stopped.map(ToString::to_string),
+                    ..Check::new("step_due", CheckResult::Failed)
+                },
+                Some(_) => Check::new("step_due", CheckResult::Passed),
+            };
+            checks.push(Check {
+                channel_type: Some(channel_type),
+                ..due
+            });
+        }
+        let verdict = match told {
+            Some(delivery) if stopped.is_none() => delivery.verdict.clone(),
+            Some(_) => break,
+            // Only of the first step it is known that it will come.
+            None if number > FIRST_STEP => break,
+            None => match ways.iter().find(|way| way.content.channel_type == channel_type) {
+                Some(way) => verdict(way),
+                None => break,
+            },
+        };
+        checks.push(of_channel("channel_open", channel_type, &verdict, true));
+        if verdict.status != DeliveryStatus::Suppressed {
+            checks.push(of_channel("delivered", channel_type, &verdict, told.is_some()));
+        }
+    }
+    checks
 }
 
 fn of_channel(name: &'static str, channel_type: ChannelType, verdict: &Verdict, known: bool) -> Check {
     let result = match verdict.status {
         DeliveryStatus::Accepted if known || name == "channel_open" => CheckResult::Passed,
-        DeliveryStatus::Accepted => CheckResult::Pending,
+        DeliveryStatus::Queued if name == "channel_open" => CheckResult::Passed,
+        DeliveryStatus::Accepted | DeliveryStatus::Queued => CheckResult::Pending,
         DeliveryStatus::Failed | DeliveryStatus::Suppressed | DeliveryStatus::Unknown(_) => CheckResult::Failed,
     };
     Check {

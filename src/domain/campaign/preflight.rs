@@ -75,6 +75,11 @@ async fn look(service: &Service, app: AppId, id: CampaignId, now: Timestamp) -> 
     Ok(look.end(now))
 }
 
+/// Whether a way out takes what is sent.
+fn is_open(verdict: &Verdict) -> bool {
+    matches!(verdict.status, DeliveryStatus::Accepted | DeliveryStatus::Queued)
+}
+
 /// What was found so far.
 struct Look<'a> {
     campaign: &'a Campaign,
@@ -137,7 +142,7 @@ impl<'a> Look<'a> {
     }
 
     fn is_open(&self) -> bool {
-        self.verdicts.contains(&Verdict::ACCEPTED)
+        self.verdicts.iter().any(is_open)
     }
 
     fn leave_out(&mut self, reason: &str) {
@@ -181,11 +186,7 @@ impl<'a> Look<'a> {
     fn end(self, now: Timestamp) -> Preflight {
         let forecast = |(way, verdict): (&SendableChannel, &Verdict)| ChannelForecast {
             channel_type: way.content.channel_type,
-            deliveries: if verdict.status == DeliveryStatus::Accepted {
-                self.served
-            } else {
-                0
-            },
+            deliveries: if is_open(verdict) { self.served } else { 0 },
             reason: verdict.reason.as_ref().map(ToString::to_string),
         };
         let total = self.campaign.recipient_count;

@@ -17,10 +17,13 @@ use crate::model::id::{AppId, CampaignId, NotificationId};
 use crate::model::import::ImportJob;
 use crate::model::notification::{Copied, Notification, NotificationStatus, SendMode, check_ways, data_type};
 use crate::model::slug::Reference;
+use crate::model::template::course::FIRST_STEP;
 use crate::model::{Error, Origin, Reason, Result, Timestamp};
 use crate::store::lane::{self as lanes, Priority};
 use crate::store::page::Rest;
-use crate::store::{Tx, campaign as store, import as imports, notification as notifications, page as pages};
+use crate::store::{
+    Tx, campaign as store, import as imports, notification as notifications, page as pages, wait as waits,
+};
 
 /// Campaigns that are looked at in one step of a duty.
 const STEP_MAX: u64 = 20;
@@ -51,7 +54,7 @@ pub async fn send(
     .await?;
     if !sent.replayed {
         hit(Point::StartAfterCommit);
-        service.measures.sent(SendMode::Campaign, Counts::default());
+        service.measures.sent(SendMode::Campaign, false, Counts::default());
     }
     service.wake.pages();
     Ok(sent)
@@ -96,6 +99,7 @@ async fn start(
         mode: SendMode::Campaign,
         status: NotificationStatus::Dispatching,
         channels: campaign.channels.clone(),
+        sequence: template.sequence.clone(),
         data_type: data_type(&template.channels),
         total: campaign.recipient_count,
         counts: Counts::default(),
@@ -111,8 +115,8 @@ async fn start(
         to: i64::from(campaign.recipient_count),
     };
     let rows = rows_at(page_rows, campaign.rate_per_second);
-    pages::insert_open(tx, app, notification.id, all, rows).await?;
     let place = (app, notification.id);
+    pages::insert_open(tx, place, FIRST_STEP, all, rows).await?;
     lanes::insert_lane(tx, place, Priority::Campaign, campaign.rate_per_second, now).await?;
     Ok(Campaign {
         status: CampaignStatus::Sending,
@@ -389,6 +393,8 @@ async fn end_notification(tx: &Tx, place: (AppId, NotificationId), now: Timestam
     if !notifications::move_notification(tx, place, &from, to, Some(now)).await? {
         return Err(is_done("cancelled"));
     }
+    // Nobody waits for a further step any more; behind the lock of the notification none is cut meanwhile.
+    waits::delete_waits(tx, place.0, place.1).await?;
     lanes::delete_lane(tx, place.0, place.1).await
 }
 

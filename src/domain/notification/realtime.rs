@@ -13,20 +13,26 @@ use crate::domain::Acting;
 use crate::domain::card::{Cards, VersionContent};
 use crate::domain::page::{self, Work};
 use crate::domain::template::{self, Ready};
-use crate::domain::user;
+use crate::domain::{sequence, user};
 use crate::failpoint::{Point, hit};
 use crate::model::id::{AppId, TemplateId, TemplateVersionId};
+use crate::model::notification::step::first_ways;
 use crate::model::notification::{
     NewSend, Notification, NotificationStatus, PlannedRecipient, Sent, check_ways, in_app, plan, settle,
 };
 use crate::model::slug::Reference;
+use crate::model::template::course::{FIRST_STEP, last_step};
 use crate::model::user::{Resolved, Uid};
 use crate::model::variable::VariableValues;
 use crate::model::{Error, Origin, Result, Timestamp};
+use crate::store::lane::{self as lanes, Priority};
 use crate::store::page::{Done, PageKey, Rest};
 use crate::store::{Group, Store, Tx, notification as store, page as pages, receiver as receivers};
 
 use super::{FIRST_SEQ, notification, sent};
+
+/// The number of the only page that a send begins with.
+const PAGE: i32 = 1;
 
 /// A send as it waits to be done.
 #[derive(Debug)]
@@ -150,13 +156,18 @@ async fn plan_all<'a>(
             let user = users.get(uid).copied().unwrap_or(Resolved::Unknown);
             (uid.clone(), user, values.next().unwrap_or_default())
         });
-        let recipients = plan(recipients.collect(), &template.channels, FIRST_SEQ, asked.now);
+        let (sequence, last) = (template.sequence.as_ref(), last_step(template.sequence.as_ref()));
+        let ways = first_ways(sequence, &template.channels);
+        let recipients = plan(recipients.collect(), &ways, FIRST_SEQ, asked.now);
         let mut notification = notification(&asked.send, template, &recipients, asked.now)?;
-        notification.counts = page::count(&recipients);
-        notification.status = NotificationStatus::of(notification.counts);
-        notification.completed_at = Some(asked.now);
+        notification.counts = page::count(&recipients, last);
+        let goes_on = |one: &PlannedRecipient| one.goes_on(last) || one.is_queued();
+        if !recipients.iter().any(goes_on) {
+            notification.status = NotificationStatus::of(notification.counts);
+            notification.completed_at = Some(asked.now);
+        }
         let shown = recipients.iter();
-        notification.receivers = shown.map(|one| one.receiver(&notification.channels)).collect();
+        notification.receivers = shown.map(|one| one.receiver(&notification.channels, last)).collect();
         Ok(Planned {
             accepted,
             notification,
@@ -183,6 +194,9 @@ async fn write_all(tx: &Tx, app: AppId, planned: &[Planned<'_>]) -> Result<()> {
     pages::insert_done(tx, app, planned.iter().map(Planned::page)).await?;
     let works: Vec<_> = planned.iter().map(Planned::work).collect();
     page::run(tx, app, &works).await?;
+    for one in planned {
+        one.go_on(tx, app).await?;
+    }
     hit(Point::SendBeforeCommit);
     Ok(())
 }
@@ -192,13 +206,25 @@ impl Planned<'_> {
         &self.accepted.asked.send
     }
 
-    /// The only page of it.
+    /// Opens a lane for what is still to come, if anything is.
+    async fn go_on(&self, tx: &Tx, app: AppId) -> Result<()> {
+        let (notification, now) = (&self.notification, self.notification.created_at);
+        if notification.completed_at.is_some() {
+            return Ok(());
+        }
+        let place = (app, notification.id);
+        lanes::insert_lane(tx, place, Priority::Direct, None, now).await?;
+        let at = (notification.sequence.as_ref(), FIRST_STEP);
+        sequence::wait_for_next(tx, place, at, &self.recipients, now).await
+    }
+
+    /// The only page of its first step.
     fn page(&self) -> Done {
         let to = self.recipients.last().map_or(FIRST_SEQ - 1, |last| last.seq);
         Done {
             key: PageKey {
                 notification: self.notification.id,
-                number: 1,
+                number: PAGE,
             },
             recipients: Rest { from: FIRST_SEQ, to },
             counts: self.notification.counts,
@@ -208,6 +234,7 @@ impl Planned<'_> {
     fn work(&self) -> Work<'_> {
         Work {
             notification: self.notification.id,
+            number: PAGE,
             copied: &self.notification.copied,
             in_app: in_app(&self.accepted.ready.template.channels),
             recipients: &self.recipients,

@@ -10,6 +10,7 @@ use crate::domain::card::{Cards, VersionContent};
 use crate::model::channel::ChannelType;
 use crate::model::id::{AppId, ChannelId, TemplateId, TemplateVersionId};
 use crate::model::slug::Reference;
+use crate::model::template::course::Sequence;
 use crate::model::template::{ChannelInstance, Sendable, SendableChannel, TemplateChannel, TemplateStatus};
 use crate::model::{Error, Reason, Result, Timestamp};
 use crate::store::channel::ChannelSwitch;
@@ -122,7 +123,7 @@ impl Named {
                 continue;
             };
             let one = Ready {
-                template: Arc::new(sendable_of(head, version, content, &switches)),
+                template: Arc::new(sendable_of(head, version, content, (cards, &switches))),
                 content: Arc::clone(content),
                 is_used: version.is_used,
             };
@@ -164,7 +165,7 @@ fn sendable_of(
     head: &TemplateHead,
     version: &VersionHead,
     content: &VersionContent,
-    switches: &[ChannelSwitch],
+    (cards, switches): (&Cards, &[ChannelSwitch]),
 ) -> Sendable {
     Sendable {
         template_id: head.id,
@@ -176,7 +177,8 @@ fn sendable_of(
         version_id: version.id,
         version: version.number,
         variable_schema: content.source.variable_schema.clone(),
-        channels: with_instances(&content.source.channels, switches),
+        channels: with_instances(&content.source.channels, cards, switches),
+        sequence: Sequence::of(head.config.as_ref(), &content.source.channels),
     }
 }
 
@@ -229,7 +231,7 @@ pub(crate) async fn load_for_page(
     let content = content_of(tx, app, cards, version).await?;
     let types: Vec<_> = content.types().collect();
     let switches = channels::list_switches_shared(tx, app, &types).await?;
-    let ways = with_instances(&content.source.channels, &switches);
+    let ways = with_instances(&content.source.channels, cards, &switches);
     Ok((content, ways))
 }
 
@@ -246,7 +248,7 @@ pub(crate) async fn load_now(
     let content = content_of(db, app, &service.cards, version).await?;
     let types: Vec<_> = content.types().collect();
     let switches = channels::list_switches_now(db, app, &types).await?;
-    let ways = with_instances(&content.source.channels, &switches);
+    let ways = with_instances(&content.source.channels, &service.cards, &switches);
     Ok((content, ways))
 }
 
@@ -267,7 +269,7 @@ async fn content_of(
     Ok(content)
 }
 
-fn with_instances(contents: &[TemplateChannel], switches: &[ChannelSwitch]) -> Vec<SendableChannel> {
+fn with_instances(contents: &[TemplateChannel], cards: &Cards, switches: &[ChannelSwitch]) -> Vec<SendableChannel> {
     let instance = |channel_type: ChannelType, wanted: Option<ChannelId>| {
         let of_type = || switches.iter().filter(|switch| switch.channel_type == channel_type);
         let chosen = match wanted {
@@ -282,6 +284,7 @@ fn with_instances(contents: &[TemplateChannel], switches: &[ChannelSwitch]) -> V
     };
     let sendable = contents.iter().map(|content| SendableChannel {
         instance: instance(content.channel_type, content.channel_id),
+        driven: cards.drives(content.channel_type),
         content: content.clone(),
     });
     sendable.collect()

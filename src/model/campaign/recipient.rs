@@ -75,6 +75,9 @@ pub enum Turn {
     Waiting,
     /// A worker has begun with it.
     Begun,
+    /// It has come to the recipient, to whom something more is to come: a step of a sequence, or what a driver has not
+    /// taken.
+    Later,
     /// It has come to the recipient.
     Over,
 }
@@ -84,10 +87,10 @@ impl RecipientStatus {
     #[must_use]
     pub fn of(campaign: CampaignStatus, turn: Turn, deliveries: &[Delivery]) -> Self {
         match turn {
-            Turn::Over if is_reached(deliveries) => Self::Completed,
+            Turn::Over | Turn::Later if is_reached(deliveries) => Self::Completed,
             Turn::Over => Self::Failed,
-            Turn::Waiting | Turn::Begun if campaign.is_final() => Self::Cancelled,
-            Turn::Begun => Self::Processing,
+            Turn::Waiting | Turn::Begun | Turn::Later if campaign.is_final() => Self::Cancelled,
+            Turn::Begun | Turn::Later => Self::Processing,
             Turn::Waiting => Self::Pending,
         }
     }
@@ -109,7 +112,7 @@ pub struct AudienceMember {
     pub status: RecipientStatus,
     /// The values of their own.
     pub variables: VariableValues,
-    /// One delivery for each channel type, once their turn has come.
+    /// One delivery for each channel type that has had its turn.
     pub deliveries: Vec<Delivery>,
 }
 

@@ -17,7 +17,10 @@ pub struct Receiver {
     /// Whether the notification ended before it came to them.
     #[serde(default)]
     pub cancelled: bool,
-    /// One delivery for each channel type of the template; none while they wait.
+    /// Whether something is still to come to them: a step of a sequence, or what a driver has not taken.
+    #[serde(default)]
+    pub waiting: bool,
+    /// One delivery for each channel type that it has come to; none while they wait.
     pub deliveries: Vec<Delivery>,
 }
 
@@ -25,15 +28,14 @@ impl Receiver {
     /// What became of them as a whole.
     #[must_use]
     pub fn status(&self) -> ReceiverStatus {
-        match (self.deliveries.is_empty(), self.cancelled) {
-            (true, true) => return ReceiverStatus::Cancelled,
-            (true, false) => return ReceiverStatus::Pending,
-            (false, _) => {}
-        }
-        match Reached::of(self.deliveries.iter().map(|delivery| &delivery.verdict)) {
-            Reached::Sent => ReceiverStatus::Sent,
-            Reached::Failed => ReceiverStatus::Failed,
-            Reached::Skipped => ReceiverStatus::Skipped,
+        let is_open = self.waiting || self.deliveries.is_empty();
+        let reached = Reached::of(self.deliveries.iter().map(|delivery| &delivery.verdict));
+        match (reached, self.cancelled, is_open) {
+            (Reached::Sent, ..) => ReceiverStatus::Sent,
+            (_, true, _) => ReceiverStatus::Cancelled,
+            (_, false, true) => ReceiverStatus::Pending,
+            (Reached::Failed, false, false) => ReceiverStatus::Failed,
+            (Reached::Skipped, false, false) => ReceiverStatus::Skipped,
         }
     }
 }

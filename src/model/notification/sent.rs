@@ -8,6 +8,7 @@ use crate::model::channel::ChannelType;
 use crate::model::delivery::Counts;
 use crate::model::id::{CampaignId, NotificationId};
 use crate::model::template::DataType;
+use crate::model::template::course::Sequence;
 use crate::model::word::words;
 
 /// What a send answers.
@@ -105,6 +106,8 @@ pub struct Notification {
     pub status: NotificationStatus,
     /// The channel types of the template.
     pub channels: Vec<ChannelType>,
+    /// How they follow each other, unless all are served at once.
+    pub sequence: Option<Sequence>,
     /// What the content is.
     pub data_type: DataType,
     /// The distinct receivers.

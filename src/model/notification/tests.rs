@@ -55,6 +55,7 @@ fn way(channel_type: ChannelType, enabled: Option<bool>) -> SendableChannel {
             id: ChannelId::new(now()),
             enabled,
         }),
+        driven: false,
     }
 }
 
@@ -70,6 +71,7 @@ fn template(schema: Vec<VariableDefinition>, channels: Vec<SendableChannel>) -> 
         version: 1,
         variable_schema: schema,
         channels,
+        sequence: None,
     }
 }
 
@@ -279,7 +281,7 @@ fn only_active_users_get_lines_and_only_accepted_in_app_lines_get_feed_items() {
     let reasons: Vec<Vec<_>> = planned
         .iter()
         .map(|one| {
-            let deliveries = one.receiver(&channels).deliveries;
+            let deliveries = one.receiver(&channels, 1).deliveries;
             deliveries.into_iter().map(|delivery| delivery.verdict.reason).collect()
         })
         .collect();

@@ -35,6 +35,7 @@ pub struct Model {
     pub request_id: Option<String>,
     pub trace_parent: Option<String>,
     pub campaign_id: Option<CampaignId>,
+    pub sequence: Option<Json>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

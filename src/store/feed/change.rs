@@ -8,7 +8,8 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryF
 
 use super::head::{Moves, move_heads};
 use crate::model::feed::{Engagement, ItemState};
-use crate::model::id::{AppId, CategoryId, FeedItemId, UserId};
+use crate::model::id::{AppId, CategoryId, DeliveryId, FeedItemId, UserId};
+use crate::model::template::course::Marks;
 use crate::model::{Error, Result, Timestamp};
 use crate::store::bulk::Rows;
 use crate::store::entity::{feed_item, feed_item_engagement as engagement};
@@ -58,6 +59,29 @@ impl From<Line> for ItemLine {
             },
         }
     }
+}
+
+/// What happened to some items, whatever became of them since, by the delivery that each came with.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_marks(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    ids: &[FeedItemId],
+) -> Result<BTreeMap<DeliveryId, Marks>> {
+    let items = of_app(app).filter(feed_item::Column::Id.is_in(ids.iter().copied()));
+    let lines = slim(items).all(db).await?;
+    let marks = lines.into_iter().map(|line| {
+        let marks = Marks {
+            delivered_at: line.state.delivered_at,
+            read_at: line.state.read_at,
+            engaged_at: line.state.interacted_at,
+            clicked_at: None,
+        };
+        (DeliveryId::from(line.id.uuid()), marks)
+    });
+    Ok(marks.collect())
 }
 
 /// Those of some items that are there and not deleted, of one user or of any.

@@ -13,7 +13,7 @@ use crate::model::id::{AppId, CategoryId, FeedItemId, UserId};
 use crate::model::{Result, Timestamp};
 use crate::store::bulk::Rows;
 use crate::store::entity::feed_item::{Column, Entity};
-use crate::store::entity::{app, feed_head, feed_head_category, user};
+use crate::store::entity::{app, feed_head, feed_head_category, lane, user};
 
 /// An item that the sweep has to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromQueryResult)]
@@ -79,6 +79,7 @@ pub async fn find_sent_before(db: &impl ConnectionTrait, before: Timestamp, limi
         .and_where(Expr::col((Entity, Column::AppId)).equals((app::Entity, app::Column::Id)))
         .and_where(of_whole_app())
         .and_where(Expr::col((Entity, Column::SentAt)).lt(before))
+        .and_where(is_asked_for().not())
         .to_owned();
     let with_old = app::Entity::find()
         .select_only()
@@ -87,10 +88,20 @@ pub async fn find_sent_before(db: &impl ConnectionTrait, before: Timestamp, limi
     let Some(app) = with_old.into_tuple::<AppId>().one(db).await? else {
         return Ok(Vec::new());
     };
-    candidates(items_sent_before(app, before).limit(limit))
-        .all(db)
-        .await
-        .map_err(Into::into)
+    let items = items_sent_before(app, before).filter(is_asked_for().not());
+    candidates(items.limit(limit)).all(db).await.map_err(Into::into)
+}
+
+/// That the notification of an item is under way: a later step of its sequence may have to know whether the item was read.
+fn is_asked_for() -> Expr {
+    let of = |column: lane::Column| Expr::col((lane::Entity, column));
+    let lanes = Query::select()
+        .expr(Expr::value(1))
+        .from(lane::Entity)
+        .and_where(of(lane::Column::AppId).equals((Entity, Column::AppId)))
+        .and_where(of(lane::Column::NotificationId).equals((Entity, Column::NotificationId)))
+        .to_owned();
+    Expr::exists(lanes)
 }
 
 /// Items of an app that were sent before an instant, the oldest first.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use sea_orm::{ConnectionTrait, DatabaseBackend, FromQueryResult, QueryResult};
 
 use crate::model::Result;
+use crate::model::channel::JsonObject;
 use crate::model::id::{AppId, CategoryId, TemplateId, TemplateVersionId};
 use crate::model::name::Name;
 use crate::model::slug::Reference;
@@ -34,6 +35,8 @@ pub struct TemplateHead {
     pub status: TemplateStatus,
     /// The number of its newest version.
     pub newest: u32,
+    /// Free JSON of the app's own.
+    pub config: Option<JsonObject>,
 }
 
 /// A version without its content.
@@ -87,8 +90,8 @@ async fn heads(db: &impl ConnectionTrait, app: AppId, by: &str, named: Rows) -> 
         _ => "",
     };
     let sql = format!(
-        "SELECT t.id, t.slug, t.name, t.category_id, t.label, t.alternative_text, t.tags, t.status, t.current_version \
-         FROM {} {} templates t ON t.app_id = {} AND t.{by} = r.{by} {lock}",
+        "SELECT t.id, t.slug, t.name, t.category_id, t.label, t.alternative_text, t.tags, t.status, t.current_version, \
+         t.config FROM {} {} templates t ON t.app_id = {} AND t.{by} = r.{by} {lock}",
         named.table("r")?,
         named.join(),
         named.parameter(0),
@@ -109,6 +112,7 @@ fn head_of(row: &QueryResult) -> Result<TemplateHead> {
         tags: Json,
         status: i16,
         current_version: i32,
+        config: Json,
     }
     let row = Row::from_query_result(row, "")?;
     Ok(TemplateHead {
@@ -121,6 +125,7 @@ fn head_of(row: &QueryResult) -> Result<TemplateHead> {
         tags: row.tags.read()?,
         status: TemplateStatus::of_number(row.status),
         newest: super::number_of(row.current_version)?,
+        config: row.config.read()?,
     })
 }
 

@@ -24,6 +24,8 @@ pub(super) enum Scene {
     Refusal,
     /// Campaigns, from the draft to the end.
     Campaign,
+    /// The further steps of sequences, which `steps.rs` tries out.
+    Steps,
     /// What has expired and what is old.
     Sweep,
     /// SIGTERM while it is in the middle of a page.
@@ -69,6 +71,13 @@ const POINTS: &[(Point, Scene, u32)] = &[
     (Point::BetweenBatches, Scene::Campaign, 3),
     (Point::ImportBeforeEnd, Scene::Campaign, 1),
     (Point::ImportEndBeforeCommit, Scene::Campaign, 1),
+    (Point::CutBeforeCommit, Scene::Steps, 1),
+    (Point::CutAfterCommit, Scene::Steps, 1),
+    (Point::ClaimBeforeCommit, Scene::Steps, 1),
+    (Point::BeforeDelivery, Scene::Steps, 1),
+    (Point::AfterDelivery, Scene::Steps, 1),
+    (Point::OutcomeBeforeCommit, Scene::Steps, 1),
+    (Point::OutcomeAfterCommit, Scene::Steps, 1),
     (Point::ExpiredBeforeCommit, Scene::Sweep, 1),
     (Point::RemovedBeforeCommit, Scene::Sweep, 1),
     (Point::ForgottenBeforeCommit, Scene::Sweep, 1),

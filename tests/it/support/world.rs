@@ -157,9 +157,14 @@ impl World {
 
     /// Stops the service and starts it again on the same database, at the same time of day.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Settings)) -> Self {
         let (now, door) = (self.clock.now(), self.client.door);
         self.service.close().await;
-        let world = Self::start_on((self.db, self.uploads), door, |_| {}, |_| {}).await;
+        let world = Self::start_on((self.db, self.uploads), door, change, |_| {}).await;
         world.clock.set(now);
         world
     }
