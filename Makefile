@@ -8,7 +8,7 @@ SHELL := bash
 TOOLS := .cache/tools
 CARGO_DENY_VERSION := 0.20.2
 
-.PHONY: help run test soak overload lint contract fuzz conform audit bench bench-feed bench-import bench-ledger bench-campaign instructions memcheck
+.PHONY: help run test soak overload lint contract fuzz conform audit bench bench-feed bench-import bench-ledger bench-campaign bench-events instructions memcheck
 
 help:
 	@echo 'make run      build and start Campanile on SQLite with a demo app and a first notification'
@@ -24,6 +24,7 @@ help:
 	@echo 'make bench-feed    measure feeds on PostgreSQL, which takes about twelve minutes'
 	@echo 'make bench-ledger  measure durable sends on PostgreSQL and SQLite, which takes about eight minutes'
 	@echo 'make bench-campaign  measure campaigns on PostgreSQL and SQLite, which takes about half an hour'
+	@echo 'make bench-events    measure what users do with their items, which takes about four minutes'
 	@echo 'make instructions  count what one call costs, which no load of the machine disturbs'
 	@echo 'make memcheck run the release build under valgrind'
 
@@ -88,6 +89,10 @@ bench-campaign:
 	node benches/campaign.mjs fanout target/release/campanile
 	node benches/campaign.mjs whole target/release/campanile
 	node benches/campaign.mjs age target/release/campanile
+
+bench-events:
+	cargo build --locked --release
+	node benches/events.mjs target/release/campanile
 
 instructions:
 	node benches/instructions.mjs

@@ -15,7 +15,7 @@ const GIVE_UP_MS = 30_000;
 /** Calls of an open loop that may be under way at once. */
 const UNDER_WAY_MAX = 64;
 /** A card of a hundred and fifty characters, as some news may well have. */
-const CARD = {
+export const CARD = {
   version: '1.0',
   body: [{ id: 'text', type: 'text', content: 'A hundred and fifty characters of text as a card of some news may well have, so that a page is about as long as it would be in an app of this kind, {{name}}.' }],
   style: { background: { light: '#FFFFFF', dark: '#000000' } },
