@@ -39,6 +39,7 @@ use crate::store::{Store, Tx};
 
 use campaign::CampaignLimits;
 use dispatch::{Dispatching, Pace};
+use feed::Marks;
 use measure::Measures;
 use notification::Sends;
 use wake::Wake;
@@ -104,6 +105,7 @@ pub struct Service {
     settings: Arc<Settings>,
     cards: Cards,
     sends: Sends,
+    marks: Marks,
     files: Files,
     pace: Arc<Pace>,
     wake: Wake,
@@ -122,6 +124,7 @@ impl Service {
         let cards = Cards::new(settings.drivers.clone());
         Ok(Self {
             sends: notification::sends(&store, &cards, settings.auto_create_users),
+            marks: feed::marks(&store),
             store,
             measures: Arc::new(Measures::new(settings.store.meter.clone())),
             files: Files::new(settings.files.clone()),

@@ -12,10 +12,10 @@ mod sweep;
 mod unread;
 mod version;
 
-pub use change::{ItemLine, find_line, find_lines, find_marks, insert_engagement, record_changes};
+pub use change::{ItemLine, find_line, find_lines, find_marks, insert_engagements, record_changes};
 pub use count::{Expired, Unread, count_unread, unread_statement};
 pub use head::{advance_categories, advance_heads, lock_head, lock_heads};
-pub use item::{ItemFilter, find_item, insert_items, list_items, matching_items};
+pub use item::{ItemFilter, find_item, find_items, insert_items, list_items, matching_items};
 pub use sweep::{
     Candidate, close_feed, delete_items, expired_items, find_expired, find_expired_of, find_items_of, find_sent_before,
     find_unpurged_user, items_sent_before,

@@ -1,5 +1,8 @@
 //! Marks: what a user, or the app for them, does with feed items. Every mark is idempotent, and the first time counts. All
 //! of them lock the head of the feed before they look at an item; what is read behind it stays true.
+//!
+//! Marks of single items that come at the same time share a transaction and its statements, as sends do: after a campaign
+//! many users open it at once. Their locks are those of the heads, in the order of the users.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,8 +14,8 @@ use crate::domain::{Acting, Service, Written};
 use crate::model::feed::{Engagement, FeedItem, ItemState, Shown, StoredItem, TOPICS_MAX, Topic};
 use crate::model::id::{AppId, FeedItemId, UserId};
 use crate::model::{Error, Reason, Result, Timestamp};
-use crate::store::Tx;
 use crate::store::feed::{self as store, ItemLine, UnreadWalk};
+use crate::store::{Group, Store, Tx};
 
 /// How many items are marked in one transaction: few enough that nobody who waits for the writer notices.
 const BATCH_MAX: u64 = 250;
@@ -38,13 +41,43 @@ pub struct Delivered {
 /// What a mark makes of an item.
 type Mark = fn(ItemState, Timestamp) -> ItemState;
 
+/// What is done with one item.
+#[derive(Debug)]
+enum What {
+    Mark(Mark),
+    Engage(Topic),
+}
+
+/// A mark of one item as it waits to be made.
+#[derive(Debug)]
+pub(in crate::domain) struct Asked {
+    user: UserId,
+    item: FeedItemId,
+    what: What,
+    now: Timestamp,
+}
+
+/// What a mark has changed.
+struct Changes {
+    state: bool,
+    engaged: Option<Engagement>,
+}
+
+/// Marks that share transactions.
+pub(in crate::domain) type Marks = Group<Asked, StoredItem>;
+
+/// The marks of a service.
+pub(in crate::domain) fn marks(store: &Store) -> Marks {
+    store.group(|tx, app, asked| Box::pin(async move { mark_together(tx, app, &asked).await }))
+}
+
 /// Marks an item of the user acted for as read, and so as delivered. Doing it again changes nothing and tells when it was
 /// first read.
 ///
 /// # Errors
 /// Feed item not found; user not found.
 pub async fn mark_read(service: &Service, acting: &Acting, id: FeedItemId) -> Result<Written<FeedItem>> {
-    mark(service, acting, id, ItemState::read).await
+    ask(service, acting, id, What::Mark(ItemState::read)).await
 }
 
 /// Marks an item of the user acted for as delivered. Doing it again changes nothing.
@@ -52,7 +85,7 @@ pub async fn mark_read(service: &Service, acting: &Acting, id: FeedItemId) -> Re
 /// # Errors
 /// Feed item not found; user not found.
 pub async fn mark_delivered(service: &Service, acting: &Acting, id: FeedItemId) -> Result<Written<FeedItem>> {
-    mark(service, acting, id, ItemState::delivered).await
+    ask(service, acting, id, What::Mark(ItemState::delivered)).await
 }
 
 /// Keeps what the user acted for did with an item, the first time of each topic.
@@ -60,32 +93,7 @@ pub async fn mark_delivered(service: &Service, acting: &Acting, id: FeedItemId) 
 /// # Errors
 /// Conflict, when the item has as many topics as it takes; feed item not found; user not found.
 pub async fn engage(service: &Service, acting: &Acting, id: FeedItemId, topic: Topic) -> Result<Written<FeedItem>> {
-    let (app, now) = (acting.app()?, acting.now);
-    let (whose, user) = own(service, acting).await?;
-    let written = service
-        .write(acting, move |tx| {
-            let topic = topic.clone();
-            Box::pin(async move {
-                let (head, mut item) = locked(tx, app, user, id).await?;
-                if item.engagements.iter().any(|engaged| engaged.topic == topic) {
-                    return Ok(item);
-                }
-                if item.engagements.len() >= TOPICS_MAX {
-                    let rule = format!("a feed item takes {TOPICS_MAX} topics, and feed item {id} has as many");
-                    return Err(Error::new(Reason::Conflict, rule).with("feedItemId", id));
-                }
-                let engaged = Engagement { topic, engaged_at: now };
-                store::insert_engagement(tx, app, id, &engaged).await?;
-                let line = line_of(&item);
-                item.state = item.state.interacted(now);
-                item.engagements.push(engaged);
-                item.engagements.sort_by(|one, other| one.topic.cmp(&other.topic));
-                store::record_changes(tx, app, &mut BTreeMap::from([(user, head)]), &[(line, item.state)]).await?;
-                Ok(item)
-            })
-        })
-        .await?;
-    shown(service, app, written, &whose).await
+    ask(service, acting, id, What::Engage(topic)).await
 }
 
 /// Takes an item out of its feed: that of the user acted for, else any. Doing it again changes nothing.
@@ -244,24 +252,94 @@ async fn change_many(
     Ok(items)
 }
 
-async fn mark(service: &Service, acting: &Acting, id: FeedItemId, mark: Mark) -> Result<Written<FeedItem>> {
-    let (app, now) = (acting.app()?, acting.now);
+async fn ask(service: &Service, acting: &Acting, id: FeedItemId, what: What) -> Result<Written<FeedItem>> {
+    let app = acting.app()?;
     let (whose, user) = own(service, acting).await?;
-    let written = service
-        .write(acting, move |tx| {
-            Box::pin(async move {
-                let (head, mut item) = locked(tx, app, user, id).await?;
-                let line = line_of(&item);
-                item.state = mark(item.state, now);
-                if item.state != line.state {
-                    let mut heads = BTreeMap::from([(user, head)]);
-                    store::record_changes(tx, app, &mut heads, &[(line, item.state)]).await?;
-                }
-                Ok(item)
-            })
+    let asked = Asked {
+        user,
+        item: id,
+        what,
+        now: acting.now,
+    };
+    let written = service.marks.write(app, acting.once.clone(), Arc::new(asked));
+    let written = service.noted(written.await?);
+    Ok(Written {
+        value: one(service, app, written.value, &whose, Shown::Content).await?,
+        replayed: written.replayed,
+    })
+}
+
+async fn mark_together(tx: &Tx, app: AppId, asked: &[Arc<Asked>]) -> Result<Vec<Result<StoredItem>>> {
+    let mut heads = store::lock_heads(tx, app, &asked.iter().map(|one| one.user).collect()).await?;
+    let ids: BTreeSet<_> = asked.iter().map(|one| one.item).collect();
+    let mut items = store::find_items(tx, app, &ids).await?;
+    let before: BTreeMap<_, _> = items.iter().map(|(id, item)| (*id, line_of(item))).collect();
+    let (mut answers, mut changed, mut engagements) = (Vec::new(), Vec::new(), Vec::new());
+    for one in asked {
+        let own = items.get_mut(&one.item).filter(|item| item.user == one.user);
+        let answer = own.ok_or_else(|| no_such_item(one.item)).and_then(|item| {
+            let changes = one.change(item)?;
+            if changes.is_any() && !changed.contains(&item.id) {
+                changed.push(item.id);
+            }
+            engagements.extend(changes.engaged.map(|engaged| (item.id, engaged)));
+            Ok(item.clone())
+        });
+        answers.push(answer);
+    }
+    let changes = changed
+        .iter()
+        .filter_map(|id| Some((*before.get(id)?, items.get(id)?.state)));
+    let changes: Vec<_> = changes.collect();
+    store::insert_engagements(tx, app, &engagements).await?;
+    store::record_changes(tx, app, &mut heads, &changes).await?;
+    Ok(answers)
+}
+
+impl Asked {
+    /// Does with an item what is asked for.
+    fn change(&self, item: &mut StoredItem) -> Result<Changes> {
+        let before = item.state;
+        let engaged = match &self.what {
+            What::Mark(mark) => {
+                item.state = mark(item.state, self.now);
+                None
+            }
+            What::Engage(topic) => engage_once(item, topic, self.now)?,
+        };
+        Ok(Changes {
+            state: item.state != before,
+            engaged,
         })
-        .await?;
-    shown(service, app, written, &whose).await
+    }
+}
+
+/// Adds a topic to an item, unless it is there.
+fn engage_once(item: &mut StoredItem, topic: &Topic, now: Timestamp) -> Result<Option<Engagement>> {
+    if item.engagements.iter().any(|engaged| engaged.topic == *topic) {
+        return Ok(None);
+    }
+    if item.engagements.len() >= TOPICS_MAX {
+        let rule = format!(
+            "a feed item takes {TOPICS_MAX} topics, and feed item {} has as many",
+            item.id
+        );
+        return Err(Error::new(Reason::Conflict, rule).with("feedItemId", item.id));
+    }
+    let engaged = Engagement {
+        topic: topic.clone(),
+        engaged_at: now,
+    };
+    item.state = item.state.interacted(now);
+    item.engagements.push(engaged.clone());
+    item.engagements.sort_by(|one, other| one.topic.cmp(&other.topic));
+    Ok(Some(engaged))
+}
+
+impl Changes {
+    const fn is_any(&self) -> bool {
+        self.state || self.engaged.is_some()
+    }
 }
 
 /// The user acted for. The layers in front have refused a call without one already; this is the second lock on the same
@@ -274,13 +352,6 @@ async fn own(service: &Service, acting: &Acting) -> Result<(Whose, UserId)> {
     }
 }
 
-/// An item behind the lock of its feed's head, and where that stands.
-async fn locked(tx: &Tx, app: AppId, user: UserId, id: FeedItemId) -> Result<(i64, StoredItem)> {
-    let head = store::lock_head(tx, app, user).await?;
-    let item = store::find_item(tx, app, Some(user), id).await?;
-    head.zip(item).ok_or_else(|| no_such_item(id))
-}
-
 fn line_of(item: &StoredItem) -> ItemLine {
     ItemLine {
         id: item.id,
@@ -289,16 +360,4 @@ fn line_of(item: &StoredItem) -> ItemLine {
         expires_at: item.expires_at,
         state: item.state,
     }
-}
-
-async fn shown(
-    service: &Service,
-    app: AppId,
-    written: Written<StoredItem>,
-    whose: &Whose,
-) -> Result<Written<FeedItem>> {
-    Ok(Written {
-        value: one(service, app, written.value, whose, Shown::Content).await?,
-        replayed: written.replayed,
-    })
 }

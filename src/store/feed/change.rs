@@ -3,15 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, Select, Set};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, Select};
 
 use super::head::{Moves, move_heads};
 use crate::model::feed::{Engagement, ItemState};
 use crate::model::id::{AppId, CategoryId, DeliveryId, FeedItemId, UserId};
 use crate::model::template::course::Marks;
 use crate::model::{Error, Result, Timestamp};
-use crate::store::bulk::Rows;
+use crate::store::bulk::{self, Rows};
 use crate::store::entity::{feed_item, feed_item_engagement as engagement};
 
 /// A feed item as far as its feed's numbers depend on it.
@@ -196,29 +195,23 @@ pub async fn record_changes(
     move_heads(db, app, &moves).await
 }
 
-/// Writes down what a user did with an item, unless the topic is there already; tells whether it was new.
+/// Writes down what users did with items, whose heads are locked: each topic of an item comes once.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn insert_engagement(
+pub async fn insert_engagements(
     db: &impl ConnectionTrait,
     app: AppId,
-    item: FeedItemId,
-    engaged: &Engagement,
-) -> Result<bool> {
-    use engagement::Column;
-    let row = engagement::ActiveModel {
-        app_id: Set(app),
-        feed_item_id: Set(item),
-        topic: Set(engaged.topic.to_string()),
-        engaged_at: Set(engaged.engaged_at),
-    };
-    let key = OnConflict::columns([Column::AppId, Column::FeedItemId, Column::Topic])
-        .do_nothing()
-        .to_owned();
-    let new = engagement::Entity::insert(row)
-        .on_conflict(key)
-        .exec_without_returning(db)
-        .await?;
-    Ok(new > 0)
+    engaged: &[(FeedItemId, Engagement)],
+) -> Result<()> {
+    if engaged.is_empty() {
+        return Ok(());
+    }
+    let rows = engaged.iter().map(|(item, engaged)| engagement::Model {
+        app_id: app,
+        feed_item_id: *item,
+        topic: engaged.topic.to_string(),
+        engaged_at: engaged.engaged_at,
+    });
+    bulk::insert_all::<engagement::Entity>(db, &rows.collect::<Vec<_>>()).await
 }

@@ -1,9 +1,12 @@
 //! The items of feeds: which ones a list holds, and how a row reads. It never changes an item that is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, QueryFilter, QueryOrder, Select};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
+    Select,
+};
 
 use crate::model::feed::{Engagement, FeedSort, ItemState, ReadState, StoredItem, Topic};
 use crate::model::id::{AppId, CategoryId, ChannelId, FeedItemId, UserId};
@@ -153,6 +156,32 @@ pub async fn find_item(
     add_engagements(db, app, &mut found).await?;
     let [item] = found;
     Ok(Some(item))
+}
+
+/// Those of some items that are not deleted, whoever's they are, expired or not.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_items(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    ids: &BTreeSet<FeedItemId>,
+) -> Result<BTreeMap<FeedItemId, StoredItem>> {
+    let rows = bulk::Rows::new(db).column("id", ids.iter().copied());
+    let sql = format!(
+        "SELECT feed_items.* FROM {} {} feed_items ON feed_items.id = r.id \
+         WHERE feed_items.app_id = {} AND feed_items.deleted_at IS NULL",
+        rows.table("r")?,
+        rows.join(),
+        rows.parameter(0),
+    );
+    let found = db.query_all_raw(rows.statement(sql, [app.into()])?).await?;
+    let found = found
+        .iter()
+        .map(|row| item_of(feed_item::Model::from_query_result(row, "")?));
+    let mut items = found.collect::<Result<Vec<_>>>()?;
+    add_engagements(db, app, &mut items).await?;
+    Ok(items.into_iter().map(|item| (item.id, item)).collect())
 }
 
 /// Completes items with what their users did with them. Most items have nothing of it, and cost nothing here.

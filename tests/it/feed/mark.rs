@@ -1,5 +1,6 @@
 //! Marks: delivered, read, everything read, engagement and deletion. Every one twice, by the right user and by others.
 
+use futures::future::join_all;
 use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 
@@ -82,6 +83,55 @@ everywhere! {
         }
         assert_eq!(after, rows);
         assert_eq!(shop.unread("ada").await, 1);
+    }
+
+    async fn marks_that_come_together_are_each_answered_and_counted_once(world) {
+        let shop = Shop::open(&world).await;
+        let users = ["ada", "bob", "eve", "dan", "fay", "gus"];
+        let items = send(&shop, "order-shipped", &users).await;
+        let full = send(&shop, "plain", &["ada"]).await.remove(0);
+        for number in 0..100 {
+            engage(&shop, &full, json!(format!("t{number}"))).await.data();
+        }
+        world.pass(MINUTE);
+        // Everybody reads, is told of twice and is engaged twice, at once; and some of it is refused.
+        let of = |number: usize, item: &String| {
+            let request = json!({"feedItemId": item});
+            let topic = |topic: &str| json!({"feedItemId": item, "topic": topic});
+            let foreign = json!({"feedItemId": items[(number + 1) % users.len()]});
+            [
+                ("MarkFeedItemRead", request.clone(), 200),
+                ("MarkFeedItemDelivered", request.clone(), 200),
+                ("MarkFeedItemRead", request, 200),
+                ("ReportFeedItemEngagement", topic("clicked"), 200),
+                ("MarkFeedItemRead", foreign, 404),
+                ("ReportFeedItemEngagement", topic("shared"), 200),
+                ("ReportFeedItemEngagement", topic("clicked"), 200),
+            ]
+        };
+        let asked = users.iter().zip(&items).enumerate().flat_map(|(number, (user, item))| {
+            of(number, item).map(|(rpc, request, status)| (*user, rpc, request, status))
+        });
+        let asked = asked.chain([("ada", "ReportFeedItemEngagement", json!({"feedItemId": full, "topic": "more"}), 409)]);
+        let told = join_all(asked.map(async |(user, rpc, request, status)| {
+            let answer = shop.as_user(user, rpc, request.clone()).await;
+            assert_eq!(answer.status, status, "{user} {rpc} {request} {answer:#?}");
+            (rpc, answer)
+        }));
+        for (rpc, answer) in told.await {
+            if answer.status == 200 && rpc == "MarkFeedItemRead" {
+                assert_eq!(answer.data()["readAt"], "2024-01-15T12:01:00.000Z");
+            }
+        }
+        for (user, id) in users.iter().zip(&items) {
+            let shown = item(&shop, id).await;
+            assert_eq!((&shown["readAt"], &shown["deliveredAt"]), (&shown["interactedAt"], &shown["readAt"]), "{shown:#}");
+            let topics: Vec<_> = shown["engagements"].as_array().unwrap().iter().map(|one| &one["topic"]).collect();
+            assert_eq!(topics, ["clicked", "shared"]);
+            let left = i64::from(*user == "ada");
+            assert_eq!((shop.unread(user).await, count(&shop, user, "Transactional").await), (left, json!(0)), "{user}");
+        }
+        assert_eq!(item(&shop, &full).await["engagements"].as_array().unwrap().len(), 100);
     }
 
     async fn a_delivered_item_says_so_and_stays_unread(world) {
