@@ -5,6 +5,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic_reflection::server::Builder;
+use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
+use tonic_reflection::server::v1alpha;
 
 use super::doors::Services;
 use super::edge::{Doors, Edge, Means, Options};
@@ -82,7 +84,9 @@ pub fn doors(service: &Service) -> Result<Doors> {
         campaigns,
         upload::routes(service, dialect),
     ];
-    let grpc = with_reflection_v1alpha(reflection_v1()?)?
+    let grpc = Services::new()
+        .with_late(reflection_v1)
+        .with_late(reflection_v1alpha)
         .with(packed!(generated::app_grpc(&api)))
         .with(packed!(generated::user_grpc(&api)))
         .with(packed!(generated::channel_grpc(&api)))
@@ -98,20 +102,20 @@ pub fn doors(service: &Service) -> Result<Doors> {
     })
 }
 
-/// Reflection as it is standardized.
+/// Reflection as it is standardized. It holds the contract in memory, so it is made by whoever asks first.
 ///
-/// This and [`with_reflection_v1alpha`] must not be inlined into one function: rustc before 1.97 takes the two builders, which
+/// This and [`reflection_v1alpha`] must not be inlined into one function: rustc before 1.97 takes the two builders, which
 /// begin alike, for one value, although the first was moved and freed (rust-lang/rust#155241 and #158830), and a release
-/// build then ends at start. `make memcheck` looks for whatever else it may do.
+/// build then ends. `make memcheck` looks for whatever else it may do.
 #[inline(never)]
-fn reflection_v1() -> Result<Services> {
+fn reflection_v1() -> Result<ServerReflectionServer<impl ServerReflection>> {
     let builder = Builder::configure().register_encoded_file_descriptor_set(generated::DESCRIPTORS);
-    Ok(Services::new().with(builder.build_v1().map_err(Error::internal)?))
+    builder.build_v1().map_err(Error::internal)
 }
 
 /// Reflection as older clients know it.
 #[inline(never)]
-fn with_reflection_v1alpha(services: Services) -> Result<Services> {
+fn reflection_v1alpha() -> Result<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>> {
     let builder = Builder::configure().register_encoded_file_descriptor_set(generated::DESCRIPTORS);
-    Ok(services.with(builder.build_v1alpha().map_err(Error::internal)?))
+    builder.build_v1alpha().map_err(Error::internal)
 }

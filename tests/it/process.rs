@@ -32,32 +32,26 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// The services that a server's reflection lists.
-async fn reflected(url: &str) -> Vec<String> {
-    use tonic_reflection::pb::v1::ServerReflectionRequest;
-    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
-    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
-    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-    let channel = tonic::transport::Endpoint::from_shared(url.to_owned())
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
-    let ask = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
-    };
-    let asks = futures::stream::iter([ask]);
-    let mut answers = ServerReflectionClient::new(channel)
-        .server_reflection_info(asks)
-        .await
-        .unwrap()
-        .into_inner();
-    let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
-    let MessageResponse::ListServicesResponse(list) = answer else {
-        return Vec::new();
-    };
-    list.service.into_iter().map(|service| service.name).collect()
+/// The services that a server's reflection lists, as a client of one of its versions asks for them.
+macro_rules! reflected {
+    ($version:ident, $url:expr) => {{
+        use tonic_reflection::pb::$version::ServerReflectionRequest;
+        use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
+        use tonic_reflection::pb::$version::server_reflection_request::MessageRequest;
+        use tonic_reflection::pb::$version::server_reflection_response::MessageResponse;
+        let endpoint = tonic::transport::Endpoint::from_shared($url.to_owned()).unwrap();
+        let ask = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let asks = futures::stream::iter([ask]);
+        let mut client = ServerReflectionClient::new(endpoint.connect().await.unwrap());
+        let mut answers = client.server_reflection_info(asks).await.unwrap().into_inner();
+        match answers.message().await.unwrap().unwrap().message_response.unwrap() {
+            MessageResponse::ListServicesResponse(list) => list.service.into_iter().map(|one| one.name).collect(),
+            _ => Vec::<String>::new(),
+        }
+    }};
 }
 
 #[tokio::test]
@@ -120,9 +114,10 @@ async fn a_server_starts_from_nothing_and_stops_cleanly() {
             let answer = http1().get(format!("{}{page}", server.url)).send().await.unwrap();
             assert_eq!(answer.status(), 200, "{page}");
         }
-        let services = reflected(&server.url).await;
-        for service in ["campanile.v1.AppService", "campanile.v1.NotificationService"] {
-            assert!(services.iter().any(|name| name == service), "{services:?}");
+        for services in [reflected!(v1, server.url), reflected!(v1alpha, server.url)] {
+            for service in ["campanile.v1.AppService", "campanile.v1.NotificationService"] {
+                assert!(services.iter().any(|name| name == service), "{services:?}");
+            }
         }
         server.signal().await;
         let (code, log) = server.exit().await;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{Request, Response};
 use tonic::Status;
@@ -12,6 +12,8 @@ use tonic::body::Body;
 use tonic::codegen::BoxFuture;
 use tonic::server::NamedService;
 use tower::Service;
+
+use crate::model::{Error, Result};
 
 type Answer = BoxFuture<Response<Body>, Infallible>;
 type Answering = Arc<dyn Fn(Request<Body>) -> Answer + Send + Sync>;
@@ -43,15 +45,43 @@ impl Services {
         self
     }
 
+    /// The same with one service more, which the first call to it makes. What cannot be made is not implemented.
+    #[must_use]
+    pub fn with_late<S>(mut self, make: fn() -> Result<S>) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future = Answer>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        let made = OnceLock::new();
+        let answer = move |request| match made.get_or_init(|| make().inspect_err(not_made)) {
+            Ok(service) => service.clone().call(request),
+            Err(_) => unimplemented(),
+        };
+        self.0.insert(S::NAME, Arc::new(answer));
+        self
+    }
+
     /// The answer of the service that a path such as `/campanile.v1.UserService/GetUser` names.
     pub(crate) fn call(&self, request: Request<Body>) -> Answer {
         let path = request.uri().path();
         let name = path.strip_prefix('/').and_then(|path| path.split_once('/'));
         match name.and_then(|(name, _)| self.0.get(name)) {
             Some(answer) => answer(request),
-            None => Box::pin(std::future::ready(Ok(Status::unimplemented("").into_http()))),
+            None => unimplemented(),
         }
     }
+}
+
+fn unimplemented() -> Answer {
+    Box::pin(std::future::ready(Ok(Status::unimplemented("").into_http())))
+}
+
+fn not_made(fault: &Error) {
+    tracing::error!(cause = %fault, "a service cannot be made");
 }
 
 impl fmt::Debug for Services {
