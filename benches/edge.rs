@@ -26,6 +26,7 @@ use campanile::api::ops::Pages;
 use campanile::api::rest::{Router, dialect};
 use campanile::api::server::{self, Server, Stack};
 use campanile::api::{Call, Reply};
+use campanile::domain::Calls;
 use campanile::model::app::{AppSlug, KeyDigest, KeyFacts};
 use campanile::model::id::{ApiKeyId, AppId};
 use campanile::model::{Clock, Error, Reason, Result, Scope};
@@ -289,6 +290,7 @@ fn edge(listen: &str) -> Fallible<(Edge, server::Options, Meter, CancellationTok
             openapi: "{}",
         },
         meter: meter.clone(),
+        calls: Calls::default(),
         clock,
         stopping: stop.clone(),
     };

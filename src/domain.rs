@@ -45,7 +45,7 @@ use notification::Sends;
 use wake::Wake;
 
 pub use crate::files::{Draft, FileSettings, Received, too_large as file_too_large};
-pub use crate::store::{Once, SecretKey, StoreSettings, Written};
+pub use crate::store::{Answering, Calls, Once, SecretKey, StoreSettings, Written};
 pub use card::{Cards, VersionContent};
 
 /// How long things are kept unless a setting says otherwise: 90 days.
@@ -171,6 +171,12 @@ impl Service {
     /// Waits while the database is known to be away.
     pub async fn reachable(&self) {
         self.store.reachable().await;
+    }
+
+    /// The calls that are being answered, so that background work knows of them.
+    #[must_use]
+    pub fn calls(&self) -> &Calls {
+        self.store.calls()
     }
 
     /// Finishes the writes that wait and lets go of the database.

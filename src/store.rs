@@ -46,6 +46,7 @@ pub mod receiver;
 pub mod retention;
 pub mod secret;
 pub mod sequence;
+mod share;
 mod sqlite;
 mod tag;
 pub mod template;
@@ -64,6 +65,7 @@ pub use idempotency::{Once, Written};
 pub use open::StoreSettings;
 pub use reader::Reader;
 pub use secret::SecretKey;
+pub use share::{Answering, Calls};
 pub use tx::Tx;
 
 use error::{Failure, Fault};
@@ -89,6 +91,7 @@ struct Inner {
     writer: Writer,
     cipher: Cipher,
     measures: Measures,
+    calls: Calls,
     /// Groups at work; closed first, so that what waits in them is still done.
     groups: TaskTracker,
     tasks: TaskTracker,
@@ -206,6 +209,12 @@ impl Store {
     #[must_use]
     pub fn is_sqlite(&self) -> bool {
         matches!(self.0.writer, Writer::Sqlite(_))
+    }
+
+    /// The calls that are being answered, which background work on PostgreSQL keeps out of the way of.
+    #[must_use]
+    pub fn calls(&self) -> &Calls {
+        &self.0.calls
     }
 
     fn is_closing(&self) -> bool {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::{Answering, Calls};
 use crate::model::id::AppId;
 use crate::model::{Caller, Error, Reason, Result};
 use crate::telemetry::{Gauge, Meter, Metric};
@@ -94,6 +95,7 @@ struct Inner {
     watchers: AtomicUsize,
     memory: AtomicUsize,
     meter: Meter,
+    calls: Calls,
     waiting: Gauge,
 }
 
@@ -108,6 +110,7 @@ impl std::fmt::Debug for Admission {
 pub struct Place {
     admission: Option<Admission>,
     line: Line,
+    _answering: Answering,
 }
 
 impl Drop for Place {
@@ -204,7 +207,7 @@ fn error(most: usize, what: &str) -> Error {
 impl Admission {
     /// An empty house.
     #[must_use]
-    pub fn new(options: Options, meter: &Meter) -> Self {
+    pub fn new(options: Options, (meter, calls): (&Meter, &Calls)) -> Self {
         let waiting = meter.gauge(Metric::CallsWaiting, &[]);
         waiting.set(0.0);
         for limit in ["waiting", "watchers", "memory"] {
@@ -219,6 +222,7 @@ impl Admission {
             watchers: AtomicUsize::new(0),
             memory: AtomicUsize::new(0),
             meter: meter.clone(),
+            calls: calls.clone(),
             waiting,
         }))
     }
@@ -277,8 +281,11 @@ impl Admission {
     }
 
     fn place(&self, line: Line) -> Place {
-        let admission = Some(self.clone());
-        Place { admission, line }
+        Place {
+            admission: Some(self.clone()),
+            line,
+            _answering: self.0.calls.begin(),
+        }
     }
 
     fn leave(&self, line: Line) {
@@ -405,7 +412,7 @@ mod tests {
             watchers_max: 2,
             memory_max: 100 * GROWTH,
         };
-        Admission::new(options, &Meter::new())
+        Admission::new(options, (&Meter::new(), &Calls::default()))
     }
 
     fn app(number: u128) -> Caller {
@@ -446,6 +453,25 @@ mod tests {
         assert!(now(waiting[1].as_mut()).unwrap().is_ok());
         drop((late, places, waiting));
         assert!(house.0.state().lines.is_empty() && house.0.state().running == 0);
+    }
+
+    #[test]
+    fn calls_at_work_are_known_and_calls_that_wait_are_not() {
+        let calls = Calls::default();
+        let options = Options {
+            calls_max: 1,
+            ..Options::default()
+        };
+        let house = Admission::new(options, (&Meter::new(), &calls));
+        assert!(!calls.is_busy());
+        let place = now(house.enter(app(1))).unwrap().unwrap();
+        assert!(calls.is_busy());
+        let mut waits = Box::pin(house.enter(app(1)));
+        assert!(now(waits.as_mut()).is_none());
+        drop(waits);
+        drop(place);
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!calls.is_busy(), "a call is forgotten some time after it has ended");
     }
 
     #[test]

@@ -38,6 +38,7 @@ use super::ops::{Page, Pages};
 use super::rest::router::{Found, Match};
 use super::rest::{self, Body, Dialect, Response, Router};
 use super::{CallHead, Door, Method};
+use crate::domain::Calls;
 use crate::model::{Caller, Clock, Error, Reason, Result};
 use crate::telemetry::{Gauge, Meter, Metric, trace};
 
@@ -97,6 +98,8 @@ pub struct Means {
     pub pages: Pages,
     /// Counts calls.
     pub meter: Meter,
+    /// Is told of the calls at work.
+    pub calls: Calls,
     /// Tells the time.
     pub clock: Clock,
     /// Cancelled when the server stops: streams end then.
@@ -183,7 +186,7 @@ impl Edge {
             limiter: rate::Limiter::new(options.rate),
             deadline_max: options.deadline_max,
             body_read_timeout: options.body_read_timeout,
-            admission: Admission::new(options.admission, &means.meter),
+            admission: Admission::new(options.admission, (&means.meter, &means.calls)),
             in_flight: means.meter.gauge(Metric::CallsInFlight, &[]),
             means,
         }))

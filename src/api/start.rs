@@ -47,6 +47,7 @@ pub fn edge(service: &Service, doors: Doors, options: &Options, stopping: Cancel
             openapi: include_str!(concat!(env!("OUT_DIR"), "/openapi.json")),
         },
         meter: service.meter().clone(),
+        calls: service.calls().clone(),
         clock: service.clock().clone(),
         stopping,
     };

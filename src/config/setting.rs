@@ -262,7 +262,7 @@ pub static SETTINGS: &[Setting] = &[
         "workers",
         number("workers", 1, 16),
         "4",
-        "Pages of batches that this process does at once: with PostgreSQL over half of its connections at most, with SQLite in turns",
+        "Pages of batches that this process does at once: with PostgreSQL over half of its connections at most, and fewer while calls are answered; with SQLite in turns",
     ),
     plain(
         "page_rows",

@@ -49,6 +49,9 @@ const PAGE_ROWS_SQLITE: u32 = 200;
 const PACED_ROWS_MIN: u32 = 10;
 /// Recipients of the smallest step.
 const STEP_MIN: u32 = 8;
+/// The same on PostgreSQL, as a part of a page: what a step costs whatever its size would otherwise be all there is to it on
+/// a server that is busy, and nobody waits for one of its transactions as all wait for SQLite's writer.
+const STEP_PART_MIN: u32 = 8;
 /// Failures after which a page of several recipients is halved.
 const HALVED_AFTER: u32 = 2;
 /// Failures after which a recipient whose page holds nobody else is given up: about six seconds, so that a fault that
@@ -95,10 +98,9 @@ impl Pace {
     }
 
     /// A step that was over in time lets the next one be a little larger, another halves it.
-    fn learn(&self, rows: u32, in_time: bool, page_rows: u32) {
+    fn learn(&self, rows: u32, in_time: bool, (least, most): (u32, u32)) {
         let next = if in_time { rows + rows / 8 + 1 } else { rows / 2 };
-        let most = page_rows.max(STEP_MIN);
-        self.rows.store(next.clamp(STEP_MIN, most), Ordering::Relaxed);
+        self.rows.store(next.clamp(least, most), Ordering::Relaxed);
     }
 
     fn last(&self) -> AppId {
@@ -143,6 +145,15 @@ impl Service {
             PAGE_ROWS
         };
         self.settings.dispatching.page_rows.unwrap_or(suits)
+    }
+
+    /// Recipients of a step, at least and at most.
+    fn step_rows(&self) -> (u32, u32) {
+        let most = self.page_rows().max(STEP_MIN);
+        if self.store.is_sqlite() {
+            return (STEP_MIN, most);
+        }
+        ((most / STEP_PART_MIN).max(STEP_MIN), most)
     }
 }
 
@@ -252,7 +263,7 @@ async fn step(service: &Service, page: Leased, now: Timestamp) -> Result<Step> {
         })
         .await;
     let in_time = stepped.as_ref().map_or(true, |(_, in_time, _)| *in_time);
-    service.pace.learn(rows, in_time, page_rows);
+    service.pace.learn(rows, in_time, service.step_rows());
     service.measures.step.record(began.elapsed().as_secs_f64());
     let (step, _, counts) = stepped?;
     service.measures.recipients(counts);

@@ -38,6 +38,7 @@ pub(super) struct Measures {
     meter: Meter,
     api: Queue,
     background: Queue,
+    turn: Histogram,
     commit: Histogram,
     group: Histogram,
 }
@@ -60,6 +61,7 @@ impl Measures {
         Self {
             api: Queue::new(&meter, false),
             background: Queue::new(&meter, true),
+            turn: meter.histogram(Metric::TurnWait, &[]),
             commit: meter.histogram(Metric::CommitDuration, &[]),
             group: meter.histogram(Metric::CommitGroup, &[]),
             meter,
@@ -74,6 +76,11 @@ impl Measures {
             queue,
             began: Instant::now(),
         }
+    }
+
+    /// Background work got its turn after so long.
+    pub(super) fn turned(&self, waited: Duration) {
+        self.turn.record(waited.as_secs_f64());
     }
 
     /// So many writes were committed together, which took so long.

@@ -24,6 +24,7 @@ use super::postgres::PostgresWriter;
 use super::pulse::Pulse;
 use super::reader::{Pool, Reader};
 use super::secret::SecretKey;
+use super::share::Calls;
 use super::sqlite::{SqliteWriter, patiently};
 use super::{Inner, Store, Writer};
 use crate::failpoint::{Point, hit};
@@ -107,7 +108,7 @@ impl Store {
         migrate(&place).await?;
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
-        let measures = Measures::new(settings.meter.clone());
+        let (measures, calls) = (Measures::new(settings.meter.clone()), Calls::default());
         let (reader, writer) = match place {
             Place::Sqlite(options) => {
                 let readers = options.clone().pragma("query_only", "ON");
@@ -124,7 +125,7 @@ impl Store {
                 let pulse = Pulse::start(read_only.clone(), &tasks, stop.clone());
                 let readers = trusted_pool(settings.connections, &pulse).connect_lazy_with(read_only);
                 let pool = trusted_pool(settings.connections, &pulse).connect_lazy_with(options.clone());
-                let writer = PostgresWriter::new((pool, options), pulse.clone(), measures.clone());
+                let writer = PostgresWriter::new((pool, options), pulse.clone(), (measures.clone(), calls.clone()));
                 (Pool::Postgres(readers, pulse), Writer::Postgres(Box::new(writer)))
             }
         };
@@ -133,6 +134,7 @@ impl Store {
             writer,
             cipher: settings.secret.cipher("idempotency")?,
             measures,
+            calls,
             groups: TaskTracker::new(),
             tasks,
             _stopped_with_it: stop.clone().drop_guard(),

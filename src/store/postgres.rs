@@ -9,14 +9,14 @@ use futures::future::BoxFuture;
 use sea_orm::{ConnectionTrait, DatabaseBackend, Statement};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, PgPool};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::error::{Failure, Fault};
 use super::link::{Link, PgLink};
 use super::measure::Measures;
 use super::pulse::Pulse;
-use super::tx::Tx;
+use super::share::{Calls, Turn, Turns};
+use super::tx::{TimeMax, Tx};
 use super::work::{self, Effort};
 use crate::model::{Error, Result};
 
@@ -36,8 +36,8 @@ const SETTLE_TIME_MAX: Duration = Duration::from_secs(8);
 const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 /// How long one answer to that may take, connecting included, so that a server which is back is not missed.
 const SETTLE_ANSWER_MAX: Duration = Duration::from_secs(1);
-/// How long a background closure works before it is asked to finish.
-const BACKGROUND_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long background work waits for its turn.
+const TURN_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// The pool to write through, and how to connect beside it.
 pub(super) struct PostgresWriter {
@@ -45,8 +45,7 @@ pub(super) struct PostgresWriter {
     pub(super) pulse: Pulse,
     options: PgConnectOptions,
     measures: Measures,
-    /// The connections that background work may hold at once, so that there is always one for a request.
-    background: Semaphore,
+    background: Turns,
 }
 
 impl Effort {
@@ -55,14 +54,6 @@ impl Effort {
         match self {
             Self::Request | Self::Background => (ATTEMPTS_MAX, WORK_TIME_MAX),
             Self::Group(_) => (GROUP_ATTEMPTS_MAX, GROUP_TIME_MAX),
-        }
-    }
-
-    /// How long a closure works before it is asked to finish.
-    const fn budget(self) -> Option<Duration> {
-        match self {
-            Self::Background => Some(BACKGROUND_TIME_MAX),
-            Self::Request | Self::Group(_) => None,
         }
     }
 }
@@ -82,9 +73,13 @@ enum Outcome {
 }
 
 impl PostgresWriter {
-    pub(super) fn new((pool, options): (PgPool, PgConnectOptions), pulse: Pulse, measures: Measures) -> Self {
+    pub(super) fn new(
+        (pool, options): (PgPool, PgConnectOptions),
+        pulse: Pulse,
+        (measures, calls): (Measures, Calls),
+    ) -> Self {
         Self {
-            background: Semaphore::new((connections(&pool) / 2).max(1)),
+            background: Turns::new(calls, connections(&pool)),
             pool,
             pulse,
             options,
@@ -103,11 +98,11 @@ impl PostgresWriter {
         T: Send + 'static,
     {
         let (attempts_max, time_max) = effort.bounds();
-        let deadline = Instant::now() + time_max;
-        let _held = match effort {
-            Effort::Background => Some(self.background_turn(deadline).await?),
+        let _turn = match effort {
+            Effort::Background => Some(self.background_turn().await?),
             Effort::Request | Effort::Group(_) => None,
         };
+        let deadline = Instant::now() + time_max;
         let mut fault = Fault::Lost;
         for attempt in 0..attempts_max {
             if attempt > 0 {
@@ -131,11 +126,22 @@ impl PostgresWriter {
         Err(Failure::Fault(fault))
     }
 
-    async fn background_turn(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Failure> {
-        match timeout_at(deadline, self.background.acquire()).await {
-            Ok(Ok(permit)) => Ok(permit),
+    async fn background_turn(&self) -> Result<Turn<'_>, Failure> {
+        let began = Instant::now();
+        let turn = timeout(TURN_TIME_MAX, self.background.take()).await;
+        self.measures.turned(began.elapsed());
+        match turn {
+            Ok(Ok(turn)) => Ok(turn),
             Ok(Err(_)) => Err(Failure::Closed),
             Err(_) => Err(Failure::Fault(Fault::Busy)),
+        }
+    }
+
+    /// What bounds the time of a closure.
+    fn time_max(&self, effort: Effort) -> Option<TimeMax> {
+        match effort {
+            Effort::Background => Some(TimeMax::Sharing(self.background.calls().clone())),
+            Effort::Request | Effort::Group(_) => None,
         }
     }
 
@@ -145,7 +151,7 @@ impl PostgresWriter {
     {
         let worked = async {
             let mut tx = self.begin().await?;
-            tx.start(effort.budget());
+            tx.start(self.time_max(effort));
             let result = work::run(work, &tx).await;
             if let Some(fault @ (Fault::Conflict | Fault::Lost | Fault::Away)) = tx.fault() {
                 rollback(&mut tx).await;

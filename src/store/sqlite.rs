@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::error::{Failure, Fault};
 use super::link::Link;
 use super::measure::Measures;
-use super::tx::Tx;
+use super::tx::{TimeMax, Tx};
 use super::work::{Effort, Job, Waiting};
 use crate::model::Result;
 
@@ -335,7 +335,7 @@ impl Task {
     /// Runs one closure inside the open transaction, and says whether that transaction is still there: SQLite ends it by
     /// itself when it is full, out of memory, interrupted or cannot write, and then knows our savepoint no more.
     async fn run(&mut self, job: &mut dyn Job, budget: Option<Duration>) -> bool {
-        self.tx.start(budget);
+        self.tx.start(budget.map(TimeMax::Fixed));
         if !self.execute("SAVEPOINT closure").await {
             return false;
         }

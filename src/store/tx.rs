@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 
 use super::error::{Fault, carried};
 use super::link::Link;
+use super::share::Calls;
 
 /// A transaction that store functions write in.
 ///
@@ -25,7 +26,25 @@ struct State {
     fault: Option<Fault>,
     /// PostgreSQL's number of the transaction, by which a lost COMMIT is looked up.
     xid: Option<String>,
-    until: Option<Instant>,
+    /// Since when a background closure works, and what bounds it.
+    began: Option<(Instant, TimeMax)>,
+}
+
+/// How long a background closure may work before it is asked to finish.
+#[derive(Clone)]
+pub(super) enum TimeMax {
+    Fixed(Duration),
+    /// It depends on the calls that are being answered, at the moment when the closure asks.
+    Sharing(Calls),
+}
+
+impl TimeMax {
+    fn now(&self) -> Duration {
+        match self {
+            Self::Fixed(time) => *time,
+            Self::Sharing(calls) => calls.time_max(),
+        }
+    }
 }
 
 impl Tx {
@@ -41,12 +60,15 @@ impl Tx {
     /// closure is never told to.
     #[must_use]
     pub fn is_out_of_time(&self) -> bool {
-        self.state().until.is_some_and(|until| Instant::now() >= until)
+        let began = &self.state().began;
+        began
+            .as_ref()
+            .is_some_and(|(began, most)| began.elapsed() >= most.now())
     }
 
-    pub(super) fn start(&self, budget: Option<Duration>) {
+    pub(super) fn start(&self, most: Option<TimeMax>) {
         *self.state() = State {
-            until: budget.map(|budget| Instant::now() + budget),
+            began: most.map(|most| (Instant::now(), most)),
             ..State::default()
         };
     }

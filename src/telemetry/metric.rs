@@ -85,6 +85,8 @@ metrics! {
     WritesInProgress = "campanile_store_writes_in_progress" Gauge ["queue"],
     /// Time of a write from its queue to its durable end, refusals included
     WriteDuration = "campanile_store_write_duration_seconds" Seconds ["queue"],
+    /// Time that background work waited for its turn on PostgreSQL, longer while calls are answered
+    TurnWait = "campanile_store_turn_wait_seconds" Seconds [],
     /// Time of a COMMIT
     CommitDuration = "campanile_store_commit_duration_seconds" Seconds [],
     /// Writes that shared one COMMIT

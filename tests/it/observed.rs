@@ -88,7 +88,10 @@ everywhere! {
         // The call that asks is one itself.
         assert_eq!(done.value("campanile_calls_in_flight"), 1.0);
         assert!(done.value("campanile_store_commit_duration_seconds_count") >= 6.0);
-        assert!(done.value("campanile_store_write_duration_seconds_count{queue=\"background\"}") >= 2.0);
+        let background = done.value("campanile_store_write_duration_seconds_count{queue=\"background\"}");
+        assert!(background >= 2.0);
+        let turns = if world.database().backend == Backend::Postgres { background } else { 0.0 };
+        assert_eq!(done.sum("campanile_store_turn_wait_seconds_count"), turns);
         assert!(done.value("campanile_page_step_duration_seconds_count") >= 1.0);
         assert!(done.value("campanile_store_size_bytes") > 100_000.0);
         assert!(done.sum("campanile_store_connections") >= 1.0);

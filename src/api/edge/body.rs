@@ -266,6 +266,7 @@ mod tests {
 
     use super::*;
     use crate::api::admission::{Admission, Options};
+    use crate::domain::Calls;
 
     type Frames = StreamBody<futures::stream::BoxStream<'static, Result<Frame<Bytes>, BoxError>>>;
 
@@ -283,7 +284,10 @@ mod tests {
 
     fn limited(bytes: usize) -> Limit {
         let meter = crate::telemetry::Meter::new();
-        Limit::new(bytes, Admission::new(Options::default(), &meter).share())
+        Limit::new(
+            bytes,
+            Admission::new(Options::default(), (&meter, &Calls::default())).share(),
+        )
     }
 
     #[tokio::test]
@@ -292,7 +296,7 @@ mod tests {
             memory_max: 160,
             ..Options::default()
         };
-        let house = Admission::new(options, &crate::telemetry::Meter::new());
+        let house = Admission::new(options, (&crate::telemetry::Meter::new(), &Calls::default()));
         let (one, two) = (Limit::new(1_000, house.share()), Limit::new(1_000, house.share()));
         assert!(
             one.around(pieces(3, 9), 0).collect().await.is_ok(),

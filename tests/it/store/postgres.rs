@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use campanile::model::{Reason, Result};
 use campanile::store::{SecretKey, Store, StoreSettings, Tx};
+use futures::future::join_all;
 use sea_orm::{ConnectionTrait, Statement};
 use tokio::net::TcpListener;
 use tokio::sync::{Barrier, Semaphore};
+use tokio::time::timeout;
 
 use super::{insert_app, names};
 use crate::support::cable::{Cable, Cut};
@@ -325,4 +327,78 @@ async fn background_work_leaves_connections_to_requests() {
     let (one, two, three, ()) = tokio::join!(background(), background(), background(), request);
     one.and(two).and(three).unwrap();
     assert_eq!(names(&store).await, ["request"]);
+}
+
+/// How many background transactions go on at once while calls are answered.
+fn few() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 8))
+}
+
+/// Lets as many closures come at once as half of the connections carry, and says how many were at work together at most.
+async fn most_at_once(store: &Store) -> usize {
+    let (at_work, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let writes = (0..8).map(|_| {
+        let (at_work, most) = (Arc::clone(&at_work), Arc::clone(&most));
+        store.write_background(move |tx| {
+            let (at_work, most) = (Arc::clone(&at_work), Arc::clone(&most));
+            Box::pin(async move {
+                most.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                execute(tx, "SELECT pg_sleep(0.2)").await?;
+                at_work.fetch_sub(1, Ordering::SeqCst);
+                Ok(())
+            })
+        })
+    });
+    for done in join_all(writes).await {
+        done.unwrap();
+    }
+    usize::try_from(most.load(Ordering::SeqCst)).unwrap()
+}
+
+#[tokio::test]
+async fn background_work_goes_on_few_at_a_time_while_calls_are_answered_and_is_never_shut_out() {
+    let Some(db) = TestDatabase::new(Backend::Postgres).await else {
+        return;
+    };
+    let store = db.open().await;
+    assert!(
+        most_at_once(&store).await > few(),
+        "nobody calls, and all the same it waits"
+    );
+    // A call that never ends, as a stream of calls without a gap would be.
+    let call = store.calls().begin();
+    let most = timeout(Duration::from_secs(30), most_at_once(&store)).await;
+    assert_eq!(most.unwrap(), few());
+    drop(call);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(most_at_once(&store).await > few(), "the call has ended");
+}
+
+#[tokio::test]
+async fn a_call_that_comes_asks_background_work_to_finish() {
+    let Some(db) = TestDatabase::new(Backend::Postgres).await else {
+        return;
+    };
+    let store = db.open().await;
+    let (begun, comes) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let asked = Arc::clone(&comes);
+    let started = Arc::clone(&begun);
+    let background = store.write_background(move |tx| {
+        let (started, asked) = (Arc::clone(&started), Arc::clone(&asked));
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let before = tx.is_out_of_time();
+            started.add_permits(1);
+            drop(asked.acquire().await);
+            Ok((before, tx.is_out_of_time()))
+        })
+    });
+    let call = async {
+        drop(begun.acquire().await);
+        let call = store.calls().begin();
+        comes.close();
+        call
+    };
+    let (background, _call) = tokio::join!(background, call);
+    assert_eq!(background.unwrap(), (false, true));
 }

@@ -11,6 +11,7 @@ use campanile::api::edge::caller::{self, FindKey};
 use campanile::api::edge::{Doors, Edge, Means, Options, rate};
 use campanile::api::ops::{CheckReady, Look, Pages};
 use campanile::api::server::{self, Ended, Server};
+use campanile::domain::Calls;
 use campanile::model::{Clock, Result};
 use campanile::telemetry::Meter;
 use tokio::task::JoinSet;
@@ -99,6 +100,7 @@ impl TestServer {
                 openapi: "{\"openapi\":\"3.1.0\"}",
             },
             meter: meter.clone(),
+            calls: Calls::default(),
             clock: setup.clock,
             stopping: setup.stop.clone(),
         };
