@@ -1,32 +1,34 @@
 // P20 and P21 of the goals: how fast a CSV file becomes an audience, and what memory that takes, on PostgreSQL and SQLite.
 //
-//   node benches/import.mjs [--rows N] [--rounds N] [--single N] [--large BYTES] [--small BYTES] [binary]
+//   node benches/import.mjs [--rows N] [--rounds N] [--single N] [--large BYTES] [--small BYTES] [--whole N]
+//     [--only postgres|sqlite] [binary]
 //
 // P20: the rows of one import, from when a worker begins to when it ends, ÷ the same rows staged by COPY (on SQLite by the
 // shell's .import) and moved from there into the same tables in one transaction, users and recipients with every index; and
-// ÷ one upsert for each row, planned once on PostgreSQL, in one transaction, so without commits. Every side makes users that
-// nobody knew before, so every side grows the same tables. The sides alternate, and the import is measured against itself as
-// a control.
+// ÷ one upsert for each row, planned once on PostgreSQL, one after the other over one connection in one transaction, so
+// without commits. Every side makes users that nobody knew before, so every side grows the same tables. The sides alternate,
+// and the import is measured against itself as a control.
 //
 // P21: the most memory that the server ever held, with a large file beside a small one, each in a server of its own: sent to
 // an upload URL, and streamed by `campanile campaign send --no-send`.
 //
+// With --whole one file of so many rows is imported into an empty database, beside the same rows staged. --rounds 0 leaves
+// P20 out, --large 0 P21.
+//
 // Both databases write to the disk for good: fsync is on. The server runs on core 0, whatever loads it on core 1, PostgreSQL
 // wherever it likes.
 
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
-import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
-import { LOAD_CORE, SERVER_CORE, control, describe, freePort, judge, need, run, spread } from './lib.mjs';
+import { LOAD_CORE, SERVER_CORE, control, describe, judge, need, processorTime, run, spread } from './lib.mjs';
+import { Campanile, clusterTime, withPostgres } from './service.mjs';
 
-const KEY = 'benchmark-key-of-the-import-figures-1';
-const SECRET = Buffer.alloc(32, 7).toString('base64');
 const GIVE_UP_MS = 300_000;
 
 const { values: given, positionals } = parseArgs({
@@ -37,71 +39,18 @@ const { values: given, positionals } = parseArgs({
     single: { type: 'string', default: '1000' },
     small: { type: 'string', default: String(10 * 2 ** 20) },
     large: { type: 'string', default: String(2 ** 30) },
+    whole: { type: 'string', default: '0' },
+    only: { type: 'string' },
   },
 });
-const [rows, rounds, single, small, large] = ['rows', 'rounds', 'single', 'small', 'large'].map((name) => Number(given[name]));
+const [rows, rounds, single, small, large, whole] = ['rows', 'rounds', 'single', 'small', 'large', 'whole'].map((name) => Number(given[name]));
 const binary = resolve(positionals[0] ?? 'target/release/campanile');
 
-class Campanile {
-  static async start(url, folder) {
-    const port = await freePort();
-    const env = {
-      PATH: process.env.PATH,
-      CAMPANILE_LISTEN: `127.0.0.1:${port}`,
-      CAMPANILE_DATABASE_URL: url,
-      CAMPANILE_SECRET_KEY: SECRET,
-      CAMPANILE_UPLOADS_FOLDER: join(folder, 'uploads'),
-      CAMPANILE_UPLOAD_BYTES_MAX: String(2 ** 31),
-      CAMPANILE_BOOTSTRAP_APP: 'bench',
-      CAMPANILE_BOOTSTRAP_KEY: KEY,
-      CAMPANILE_LOG: 'warn',
-      CAMPANILE_RATE_LIMIT: '0',
-      CAMPANILE_RATE_LIMIT_CORE: '0',
-    };
-    const child = spawn('taskset', ['-c', String(SERVER_CORE), binary, 'serve'], { cwd: folder, env, stdio: ['ignore', 'ignore', 'inherit'] });
-    const server = new Campanile(`http://127.0.0.1:${port}`, child);
-    const began = Date.now();
-    while (!(await server.isReady())) {
-      if (child.exitCode !== null) throw new Error(`${binary} ended with ${child.exitCode}`);
-      if (Date.now() - began > 30_000) throw new Error(`${binary} is not ready after 30 s`);
-      await sleep(20);
-    }
-    return server;
-  }
-
-  constructor(url, child) {
-    this.url = url;
-    this.child = child;
-  }
-
-  async isReady() {
-    try {
-      return (await fetch(`${this.url}/readyz`)).ok;
-    } catch {
-      return false;
-    }
-  }
-
-  /** Each call by a connection of its own: while a floor runs nobody here looks whether the server has closed a kept one. */
-  async call(method, path, body) {
-    const headers = { apikey: KEY, 'content-type': 'application/json' };
-    const { status, text } = await new Promise((done, fail) => {
-      const sent = http.request(`${this.url}/v3/campaigns${path}`, { method, headers, agent: false }, (answer) => {
-        let text = '';
-        answer.setEncoding('utf8');
-        answer.on('data', (piece) => { text += piece; });
-        answer.on('end', () => done({ status: answer.statusCode, text }));
-      });
-      sent.on('error', fail);
-      sent.end(body === undefined ? undefined : JSON.stringify(body));
-    });
-    if (status >= 300) throw new Error(`${method} ${path} answered ${status}: ${text}`);
-    return JSON.parse(text).data;
-  }
-
-  async furnish() {
-    await this.call('POST', '/channels', { channelId: 'bell', type: 'in_app', name: 'Bell', enabled: true });
-    await this.call('POST', '/templates', { templateId: 'news', name: 'News', status: 'approved', channels: [{ channelType: 'in_app' }], variableSchema: [{ key: 'code' }] });
+/** A server of the figures, and what it takes to import into it. */
+class Importer extends Campanile {
+  static start(url, folder) {
+    const uploads = { CAMPANILE_UPLOADS_FOLDER: join(folder, 'uploads'), CAMPANILE_UPLOAD_BYTES_MAX: String(2 ** 31) };
+    return super.start(binary, url, folder, { core: SERVER_CORE, ...uploads });
   }
 
   draft() {
@@ -130,12 +79,6 @@ class Campanile {
     const status = readFileSync(`/proc/${this.child.pid}/status`, 'utf8');
     return Number(/VmHWM:\s+(\d+) kB/.exec(status)[1]) / 1_024;
   }
-
-  async stop() {
-    const ended = new Promise((done) => this.child.on('exit', done));
-    this.child.kill('SIGTERM');
-    await ended;
-  }
 }
 
 let made = 0;
@@ -152,6 +95,15 @@ function file(folder, count) {
 
 /** The notification of the campaign that was made last. */
 const NEWEST = 'SELECT notification_id AS id FROM campaigns ORDER BY id DESC LIMIT 1';
+
+/** Runs the program of a floor, and gives the time that it took and its processor time, in ms. */
+function timed(line, script) {
+  const began = performance.now();
+  const { err } = run('bash', ['-c', 'TIMEFORMAT="%U %S"; time "$@"', 'bash', 'taskset', '-c', String(LOAD_CORE), ...line], { input: script });
+  const took = performance.now() - began;
+  const [user, system] = err.trim().split('\n').at(-1).split(' ').map(Number);
+  return { took, busy: (user + system) * 1_000 };
+}
 
 const postgres = {
   name: 'PostgreSQL',
@@ -174,6 +126,8 @@ const postgres = {
   prepare(url) {
     this.app = this.sql(url, "SELECT app_id FROM users WHERE uid = 'p1-0'");
     this.outcome = this.sql(url, "SELECT outcome FROM notification_recipients WHERE uid = 'p1-0'");
+    const alike = "quote_literal(role), quote_literal(metadata), quote_literal(tags), created_at, updated_at";
+    this.alike = this.sql(url, `SELECT concat_ws(', ', ${alike}) FROM users WHERE uid = 'p1-0'`);
     this.json = this.sql(url, "SELECT data_type FROM information_schema.columns WHERE table_name = 'notification_recipients' AND column_name = 'variables'");
     // All that a person may do to let them be the same work: the plans of neither side are those of empty tables.
     this.sql(url, 'ANALYZE');
@@ -190,15 +144,23 @@ const postgres = {
   one(uid, code, seq) {
     return `EXECUTE one('${uid}', '${code}', ${seq});`;
   },
-  /** One statement for each row, planned once, in one transaction: nothing is waited for but the statements. */
+  /**
+   * One statement for each row, planned once, in one transaction: nothing is waited for but the statements, one after the
+   * other. It takes the constants as they are and looks nothing up, which a plain importer would not do more cheaply.
+   */
   each(lines, notification) {
-    const one = this.move('(SELECT $1 AS uid, $2 AS code, $3 AS seq)', notification);
-    return `PREPARE one(text, text, bigint) AS ${one};\nBEGIN;\n${lines.join('\n')}\nCOMMIT;`;
+    return `PREPARE one(text, text, bigint) AS
+      WITH made AS (
+        INSERT INTO users (id, app_id, uid, name, name_folded, role, metadata, tags, created_at, updated_at, version)
+        VALUES (gen_random_uuid(), '${this.app}', $1, $1, $1, ${this.alike}, 1) ON CONFLICT DO NOTHING RETURNING id)
+      INSERT INTO notification_recipients (app_id, notification_id, seq, uid, user_id, variables, outcome)
+      SELECT '${this.app}', '${notification}', $3, $1, id, '{"code":"' || $2 || '"}', ${this.outcome} FROM made;
+      BEGIN;
+      ${lines.join('\n')}
+      COMMIT;`;
   },
   time(url, script) {
-    const began = performance.now();
-    run('taskset', ['-c', String(LOAD_CORE), 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', url], { input: script });
-    return performance.now() - began;
+    return timed(['psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', url], script);
   },
 };
 
@@ -210,6 +172,8 @@ const sqlite = {
   prepare(url) {
     this.app = this.sql(url, "SELECT lower(hex(app_id)) FROM users WHERE uid = 'p1-0';");
     this.outcome = this.sql(url, "SELECT outcome FROM notification_recipients WHERE uid = 'p1-0';");
+    const alike = "quote(role) || ', ' || quote(metadata) || ', ' || quote(tags) || ', ' || created_at || ', ' || updated_at";
+    this.alike = this.sql(url, `SELECT ${alike} FROM users WHERE uid = 'p1-0';`);
     this.sql(url, 'ANALYZE;');
   },
   head: '.timeout 30000\nPRAGMA synchronous=FULL;\nPRAGMA temp_store=MEMORY;\n',
@@ -231,16 +195,19 @@ const sqlite = {
       ${this.move('(SELECT rowid AS seq, uid, code FROM staged)', notification)}
       COMMIT;`.replaceAll('\n      ', '\n');
   },
+  /** The shell reads each statement anew, which is part of a row here. */
   one(uid, code, seq, notification) {
-    return this.move(`(SELECT '${uid}' AS uid, '${code}' AS code, ${seq} AS seq)`, notification);
+    return `INSERT INTO users (id, app_id, uid, name, name_folded, role, metadata, tags, created_at, updated_at, version)
+      VALUES (randomblob(16), x'${this.app}', '${uid}', '${uid}', '${uid}', ${this.alike}, 1) ON CONFLICT DO NOTHING;
+      INSERT INTO notification_recipients (app_id, notification_id, seq, uid, user_id, variables, outcome)
+      SELECT x'${this.app}', x'${notification}', ${seq}, '${uid}', id, '{"code":"${code}"}', ${this.outcome}
+      FROM users WHERE app_id = x'${this.app}' AND uid = '${uid}';`;
   },
   each(lines) {
     return `${this.head}BEGIN IMMEDIATE;\n${lines.join('\n')}\nCOMMIT;`;
   },
   time(url, script) {
-    const began = performance.now();
-    run('taskset', ['-c', String(LOAD_CORE), 'sqlite3', '-bail', url.replace('sqlite://', '')], { input: script });
-    return performance.now() - began;
+    return timed(['sqlite3', '-bail', url.replace('sqlite://', '')], script);
   },
 };
 
@@ -256,47 +223,87 @@ function check(db, url, notification, count) {
   if (found !== count) throw new Error(`the floor on ${db.name} made ${found} of ${count} recipients`);
 }
 
-async function speed(db, url, folder) {
+async function speed(db, url, folder, cluster) {
   made = 0;
-  const server = await Campanile.start(url, folder);
+  const server = await Importer.start(url, folder);
   try {
     await server.furnish();
     await server.import(file(folder, rows));
     db.prepare(url);
-    // Rows a second of each side.
-    const product = async () => {
-      const job = await server.import(file(folder, rows));
-      if (job.counts.added !== rows) throw new Error(`only ${job.counts.added} were added`);
-      return (rows * 1_000) / (Date.parse(job.endedAt) - Date.parse(job.startedAt));
+    // Rows a second of each side, and its processor time for each row in µs: of the service or the floor's program, and of
+    // the cluster.
+    const side = async (count, work, mine = false) => {
+      const before = cluster() + (mine ? processorTime(server.child.pid) : 0);
+      const { took, busy } = await work();
+      const after = cluster() + (mine ? processorTime(server.child.pid) : 0);
+      return { rate: (count * 1_000) / took, busy: (after - before + busy * 1_000) / count };
     };
-    const staged = async () => {
+    const imported = async () => {
+      const path = file(folder, rows);
+      return side(rows, async () => {
+        const job = await server.import(path);
+        if (job.counts.added !== rows) throw new Error(`only ${job.counts.added} were added`);
+        return { took: Date.parse(job.endedAt) - Date.parse(job.startedAt), busy: 0 };
+      }, true);
+    };
+    const floor = async (count, script) => {
       await server.draft();
       const notification = newest[db.name](url);
-      const took = db.time(url, db.staged(url, file(folder, rows), notification));
-      check(db, url, notification, rows);
-      return (rows * 1_000) / took;
+      const text = script(notification);
+      const one = await side(count, async () => db.time(url, text));
+      check(db, url, notification, count);
+      return one;
     };
-    const each = async () => {
-      await server.draft();
-      const notification = newest[db.name](url);
+    const staged = () => floor(rows, (notification) => db.staged(url, file(folder, rows), notification));
+    const each = () => floor(single, (notification) => {
       made += 1;
       const lines = Array.from({ length: single }, (_, n) => db.one(`p${made}-${n}`, `CODE-${n}`, n + 1, notification));
-      const took = db.time(url, db.each(lines, notification));
-      check(db, url, notification, single);
-      return (single * 1_000) / took;
-    };
+      return db.each(lines, notification);
+    });
     const sides = { product: [], staged: [], each: [], again: [] };
-    const work = { product, staged, each, again: product };
+    const work = { product: imported, staged, each, again: imported };
     for (let round = 0; round < rounds; round += 1) {
       const order = ['product', 'staged', 'each', 'again'];
-      for (const side of round % 2 === 0 ? order : order.reverse()) sides[side].push(await work[side]());
+      for (const name of round % 2 === 0 ? order : order.reverse()) sides[name].push(await work[name]());
     }
-    const shown = (side) => `${Math.round(spread(sides[side]).median)}/s`;
+    const shown = (name) => {
+      const median = (of) => spread(sides[name].map((one) => one[of])).median;
+      return `${Math.round(median('rate'))}/s (${median('busy').toFixed(1)} µs of processor time)`;
+    };
     console.log(`${db.name}: import ${shown('product')}, staged ${shown('staged')}, row by row ${shown('each')}; ${rows} rows, ${single} of them row by row`);
-    const ratios = (side) => sides.product.map((rate, round) => rate / sides[side][round]);
-    judge(`P20 import ÷ staged copy, ${db.name}`, ratios('staged'), { target: 0.6, stretch: 0.85, better: 'more' });
-    judge(`P20 import ÷ one upsert for each row, ${db.name}`, ratios('each'), { target: 6, stretch: 10, better: 'more' });
-    control(`import on ${db.name}`, ratios('again'));
+    const ratios = (name, of = 'rate') => sides.product.map((one, round) => (of === 'rate' ? one.rate / sides[name][round].rate : sides[name][round].busy / one.busy));
+    for (const [of, words] of [['rate', ''], ['busy', ' as processor time']]) {
+      judge(`P20 import ÷ staged copy, ${db.name}${words}`, ratios('staged', of), { target: 0.6, stretch: 0.85, better: 'more' });
+      judge(`P20 import ÷ one upsert for each row, ${db.name}${words}`, ratios('each', of), { target: 6, stretch: 10, better: 'more' });
+      control(`import on ${db.name}${words}`, ratios('again', of));
+    }
+  } finally {
+    await server.stop();
+  }
+}
+
+/** One file of many rows into an empty database, and the same rows staged. */
+async function complete(db, url, folder) {
+  made = 0;
+  const server = await Importer.start(url, folder);
+  try {
+    await server.furnish();
+    await server.import(file(folder, 1));
+    db.prepare(url);
+    const idle = server.memory();
+    const path = file(folder, whole);
+    const began = performance.now();
+    const job = await server.import(path);
+    const took = performance.now() - began;
+    if (job.counts.added !== whole) throw new Error(`only ${job.counts.added} were added`);
+    const inside = Date.parse(job.endedAt) - Date.parse(job.startedAt);
+    await server.draft();
+    const notification = newest[db.name](url);
+    const staged = db.time(url, db.staged(url, file(folder, whole), notification)).took;
+    check(db, url, notification, whole);
+    const seconds = (time) => `${(time / 1_000).toFixed(1)} s`;
+    const memory = `${idle.toFixed(1)} MiB before, ${server.memory().toFixed(1)} MiB at most`;
+    console.log(`${db.name}, ${whole} rows: ${seconds(took)} with its upload, ${seconds(inside)} of the worker, ${memory}; staged ${seconds(staged)}`);
   } finally {
     await server.stop();
   }
@@ -318,7 +325,7 @@ const DOORS = {
     await server.import(path);
   },
   'a gRPC stream': (server, path) => {
-    const env = { PATH: process.env.PATH, CAMPANILE_API_URL: server.url, CAMPANILE_API_KEY: KEY };
+    const env = { PATH: process.env.PATH, CAMPANILE_API_URL: server.url, CAMPANILE_API_KEY: server.key };
     const words = ['-c', String(LOAD_CORE), binary, 'campaign', 'send', '--file', path, '--template', 'news', '--no-send'];
     const done = spawnSync('taskset', words, { cwd: dirname(path), env, encoding: 'utf8' });
     if (done.status !== 0) throw new Error(`the command ended with ${done.status}: ${done.stdout}${done.stderr}`);
@@ -328,7 +335,7 @@ const DOORS = {
 /** The most memory of a server that imported a file of so many bytes, and how long it took. */
 async function memory(url, folder, bytes, send) {
   const path = sized(folder, bytes);
-  const server = await Campanile.start(url, folder);
+  const server = await Importer.start(url, folder);
   try {
     await server.furnish();
     const idle = server.memory();
@@ -360,24 +367,25 @@ async function growth(db, fresh, folder) {
 need('sqlite3', 'sqlite3');
 describe();
 const folder = mkdtempSync(join(tmpdir(), 'campanile-bench.'));
-process.env.CAMPANILE_TEST_POSTGRES_FSYNC = 'on';
-const [cluster, url] = run('tests/setup/postgres.sh', ['start']).out.trim().split('\n').at(-1).split(' ');
 try {
-  console.log(`${postgres.sql(url, 'SELECT version()')}; shared_buffers ${postgres.sql(url, 'SHOW shared_buffers')}, fsync ${postgres.sql(url, 'SHOW fsync')}`);
-  console.log(`binary: ${binary}; ${rounds} rounds`);
-  const file = (name) => {
-    mkdirSync(join(folder, name), { recursive: true });
-    return `sqlite://${join(folder, name)}/campanile.db`;
-  };
-  const database = (name) => {
-    postgres.sql(url, `CREATE DATABASE ${name}`);
-    return url.replace(/[^/]*$/, name);
-  };
-  await speed(postgres, database('speed'), folder);
-  await speed(sqlite, file('speed'), folder);
-  await growth(postgres, database, folder);
-  await growth(sqlite, file, folder);
+  await withPostgres({ fsync: 'on' }, async (url, postmaster) => {
+    console.log(`binary: ${binary}; ${rounds} rounds`);
+    const file = (name) => {
+      mkdirSync(join(folder, name), { recursive: true });
+      return `sqlite://${join(folder, name)}/campanile.db`;
+    };
+    const database = (name) => {
+      postgres.sql(url, `CREATE DATABASE ${name}`);
+      return url.replace(/[^/]*$/, name);
+    };
+    for (const [word, db, fresh] of [['postgres', postgres, database], ['sqlite', sqlite, file]]) {
+      if (given.only && given.only !== word) continue;
+      const cluster = db === postgres ? () => clusterTime(postmaster) : () => 0;
+      if (rounds > 0) await speed(db, fresh('speed'), folder, cluster);
+      if (whole > 0) await complete(db, fresh('whole'), folder);
+      if (large > 0) await growth(db, fresh, folder);
+    }
+  });
 } finally {
-  run('tests/setup/postgres.sh', ['stop', cluster]);
   rmSync(folder, { recursive: true, force: true });
 }

@@ -8,7 +8,7 @@
 // PostgreSQL, or the plain program) runs on core 0, the load on core 1; sides alternate A B B A, and the service is measured
 // against itself as a control. Every COMMIT reaches the disk: PostgreSQL with its defaults, SQLite with synchronous=FULL.
 
-import { closeSync, cpSync, fdatasyncSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, cpSync, fdatasyncSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
@@ -16,7 +16,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
 import { LOAD_CORE, SERVER_CORE, build, control, describe, judge, processorTime, run, spread } from './lib.mjs';
-import { Campanile, alternate, median, sql, withPostgres } from './service.mjs';
+import { Campanile, alternate, clusterTime, median, sql, withPostgres } from './service.mjs';
 
 const CONNECTIONS = 8;
 
@@ -37,21 +37,6 @@ const program = given.program ?? build('ledger');
 
 const on = (core, ...line) => ['-c', String(core), ...line];
 const number = (value, digits = 0) => value.toFixed(digits);
-
-const ticks = (pid) => readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ').map(Number);
-
-/** Processor time of PostgreSQL so far, in µs: of the postmaster, of its children, and of those that have ended. */
-function clusterTime(postmaster) {
-  const children = readFileSync(`/proc/${postmaster}/task/${postmaster}/children`, 'utf8').trim().split(' ').filter(Boolean);
-  const own = ticks(postmaster).slice(11, 15).reduce((sum, time) => sum + time, 0);
-  return children.reduce((sum, pid) => {
-    try {
-      return sum + ticks(pid)[11] + ticks(pid)[12];
-    } catch {
-      return sum;
-    }
-  }, own) * 10_000;
-}
 
 /** Half a second of writing a page and waiting for the disk, in ms each. */
 function flush(folder) {

@@ -2,6 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import http from 'node:http';
 import net from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -129,7 +130,7 @@ export class Campanile {
     };
     const options = { cwd: folder, env, stdio: ['ignore', 'ignore', 'inherit'] };
     const child = core === undefined ? spawn(binary, ['serve'], options) : spawn('taskset', ['-c', String(core), binary, 'serve'], options);
-    const server = new Campanile(binary, port, child, env, folder);
+    const server = new this(binary, port, child, env, folder);
     const began = Date.now();
     while (!(await server.isReady())) {
       if (child.exitCode !== null) throw new Error(`${binary} ended with ${child.exitCode}`);
@@ -140,22 +141,31 @@ export class Campanile {
   }
 
   constructor(binary, port, child, env, folder) {
-    Object.assign(this, { binary, port, child, env, folder, key: KEY });
+    Object.assign(this, { binary, port, child, env, folder, key: KEY, url: `http://127.0.0.1:${port}` });
   }
 
   async isReady() {
     try {
-      return (await fetch(`http://127.0.0.1:${this.port}/readyz`)).ok;
+      return (await fetch(`${this.url}/readyz`)).ok;
     } catch {
       return false;
     }
   }
 
+  /** Each call by a connection of its own: while a floor runs nobody here looks whether the server has closed a kept one. */
   async call(method, path, body, key = KEY) {
     const headers = { apikey: key, 'content-type': 'application/json' };
-    const answer = await fetch(`http://127.0.0.1:${this.port}${API}${path}`, { method, headers, body: body && JSON.stringify(body) });
-    const text = await answer.text();
-    if (!answer.ok) throw new Error(`${method} ${path} answered ${answer.status}: ${text}`);
+    const { status, text } = await new Promise((done, fail) => {
+      const sent = http.request(`${this.url}${API}${path}`, { method, headers, agent: false }, (answer) => {
+        let text = '';
+        answer.setEncoding('utf8');
+        answer.on('data', (piece) => { text += piece; });
+        answer.on('end', () => done({ status: answer.statusCode, text }));
+      });
+      sent.on('error', fail);
+      sent.end(body === undefined ? undefined : JSON.stringify(body));
+    });
+    if (status >= 300) throw new Error(`${method} ${path} answered ${status}: ${text}`);
     return JSON.parse(text).data;
   }
 
@@ -196,6 +206,21 @@ export async function withPostgres({ fsync = 'on', core }, work) {
   } finally {
     run('tests/setup/postgres.sh', ['stop', cluster]);
   }
+}
+
+const ticks = (pid) => readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ').map(Number);
+
+/** Processor time of PostgreSQL so far, in µs: of the postmaster, of its children, and of those that have ended. */
+export function clusterTime(postmaster) {
+  const children = readFileSync(`/proc/${postmaster}/task/${postmaster}/children`, 'utf8').trim().split(' ').filter(Boolean);
+  const own = ticks(postmaster).slice(11, 15).reduce((sum, time) => sum + time, 0);
+  return children.reduce((sum, pid) => {
+    try {
+      return sum + ticks(pid)[11] + ticks(pid)[12];
+    } catch {
+      return sum;
+    }
+  }, own) * 10_000;
 }
 
 /** Measures two sides in turn, A B B A …, and the first once more against itself. */
