@@ -25,6 +25,7 @@ mod m0014_observed;
 mod m0015_campaigns;
 mod m0016_imports;
 mod m0017_sequences;
+mod m0018_user_indexes;
 
 /// Applies the migrations in order.
 #[derive(Debug)]
@@ -51,6 +52,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0015_campaigns::Migration),
             Box::new(m0016_imports::Migration),
             Box::new(m0017_sequences::Migration),
+            Box::new(m0018_user_indexes::Migration),
         ]
     }
 }

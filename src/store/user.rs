@@ -385,6 +385,10 @@ pub fn matching_users(
     }
     if let Some(role) = &filter.role {
         query = query.filter(user::Column::Role.eq(role.as_str()));
+        if *role != Role::default() {
+            // As the index says it, which holds only the few who have another one.
+            query = query.filter(Expr::cust("role <> 'default'"));
+        }
     }
     let since = UserStatus::online_since(now);
     query = match filter.status {
@@ -404,19 +408,21 @@ pub fn matching_users(
 }
 
 /// The ids of those whose uid or name begins with a text. Found by themselves and not by an OR, for which SQLite would read
-/// all users of the app.
+/// all users of the app. Whoever is called by their uid is found by that, and stands in no index of names.
 fn found(app: AppId, search: &str) -> SelectStatement {
-    let by = |column: user::Column, from: String| {
+    let folded = search.to_lowercase();
+    let by = |column: user::Column| {
         // A range instead of LIKE: nothing in it is a wildcard, both databases compare by bytes, and an index fits.
-        let to = format!("{from}{}", char::MAX);
+        let to = format!("{folded}{}", char::MAX);
         let ids = user::Entity::find().select_only().column(user::Column::Id);
         ids.filter(user::Column::AppId.eq(app))
-            .filter(column.gte(from))
+            .filter(column.gte(folded.as_str()))
             .filter(column.lt(to))
-            .into_query()
     };
-    let mut ids = by(user::Column::Uid, search.to_ascii_lowercase());
-    ids.union(UnionType::Distinct, by(user::Column::NameFolded, search.to_lowercase()));
+    // As the index says it.
+    let by_name = by(user::Column::NameFolded).filter(Expr::cust("name_folded <> uid"));
+    let mut ids = by(user::Column::Uid).into_query();
+    ids.union(UnionType::Distinct, by_name.into_query());
     ids
 }
 
