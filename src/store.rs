@@ -33,6 +33,7 @@ pub mod import;
 pub mod lane;
 mod link;
 pub mod list;
+pub mod load;
 mod measure;
 pub mod notification;
 pub mod observe;

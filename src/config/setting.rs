@@ -292,7 +292,7 @@ pub static SETTINGS: &[Setting] = &[
         "import_rows",
         number("rows", 10, 10_000),
         "",
-        "Rows of an imported file that are taken in one transaction. Unset, 2,000 with PostgreSQL and 250 with SQLite",
+        "Rows of an imported file that are taken in one transaction at most, fewer where they take long. Unset, 10,000 with PostgreSQL and 1,000 with SQLite",
     ),
     plain(
         "uploads_folder",

@@ -236,6 +236,40 @@ pub(crate) async fn resolve_many(
         .collect())
 }
 
+/// Creates users of uids that nobody was known by when they were looked up, each given once, and tells which user each uid
+/// names now, in their order; none where somebody was faster whose user is deleted already.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn create_many(tx: &Tx, app: AppId, uids: &[&Uid], now: Timestamp) -> Result<Vec<Option<UserId>>> {
+    let Some(first) = uids.first() else {
+        return Ok(Vec::new());
+    };
+    // In the order of the uids, so that two that create the same users wait for each other in one direction; and ids in
+    // the same order, so that the indexes that lead by them grow at their end.
+    let mut places: Vec<(&Uid, usize)> = uids.iter().copied().zip(0..).collect();
+    places.sort_unstable();
+    let mut ids: Vec<UserId> = uids.iter().map(|_| UserId::new(now)).collect();
+    ids.sort_unstable();
+    let users: Vec<(UserId, &Uid)> = ids.into_iter().zip(places.iter().map(|(uid, _)| *uid)).collect();
+    let mut found = vec![None; uids.len()];
+    if store::insert_alike(tx, app, &newcomer((*first).clone(), now)?, &users).await? {
+        for ((id, _), (_, place)) in users.into_iter().zip(places) {
+            if let Some(found) = found.get_mut(place) {
+                *found = Some(id);
+            }
+        }
+        return Ok(found);
+    }
+    // Somebody has created some of them meanwhile.
+    let resolved = resolve_many(tx, app, &uids.iter().copied().collect(), true, now).await?;
+    let named = uids.iter().map(|uid| match resolved.get(*uid) {
+        Some(Resolved::Active(user) | Resolved::Deactivated(user)) => Some(*user),
+        Some(Resolved::Unknown) | None => None,
+    });
+    Ok(named.collect())
+}
+
 /// What is known of each of these uids now, in the transaction of a page. Until it ends nobody can deactivate or delete
 /// those that were found.
 ///

@@ -1,17 +1,23 @@
 //! The audience of a campaign in the database: recipients of its notification, numbered from the moment they are added.
 //! Whoever adds some holds the campaign's row, so that the numbers are dense.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use sea_orm::sea_query::{Expr, ExprTrait as _};
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect};
+use sea_orm::sea_query::{ArrayType, Expr, ExprTrait as _};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, FromQueryResult, QueryFilter, QuerySelect,
+    Statement, Value,
+};
+use uuid::Uuid;
 
-use super::bulk::Rows;
 use super::delivery::{Served, list_deliveries};
 use super::entity::{notification_recipient as recipient, page};
 use super::list::list;
+use super::load::{Cell, Load, Source};
 use super::notification::get_shape;
 use super::receiver::{goes_on, line, of, waiting};
+use super::tx::Tx;
+use super::value::Json;
 use crate::model::campaign::recipient::{AudienceMember, RecipientStatus, Turn};
 use crate::model::campaign::{Campaign, CampaignStatus};
 use crate::model::delivery::DeliveryStatus;
@@ -20,30 +26,174 @@ use crate::model::notification::{ReceiverSort, RecipientOutcome};
 use crate::model::page::{Page, PageRequest};
 use crate::model::template::course::FIRST_STEP;
 use crate::model::user::Uid;
+use crate::model::variable::VariableValues;
 use crate::model::{Error, Reason, Result};
 
-/// Those of some uids that are in an audience already.
+/// Somebody who is to stand in an audience.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joining {
+    /// The uid.
+    pub uid: Uid,
+    /// The values of their own.
+    pub variables: Json,
+}
+
+impl Joining {
+    /// Somebody with these values.
+    ///
+    /// # Errors
+    /// Internal, which never happens: values have a JSON form.
+    pub fn new(uid: Uid, own: &VariableValues) -> Result<Self> {
+        let variables = Json::of(own)?;
+        Ok(Self { uid, variables })
+    }
+}
+
+/// What is known of a uid that is to stand in an audience.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Whether it stands there.
+    pub is_present: bool,
+    /// Whether it is or ever was a user's.
+    pub is_taken: bool,
+    /// The user, unless they were deleted.
+    pub user: Option<UserId>,
+}
+
+/// What is known of each of some uids, in their order. None of it is locked: who is added is looked at again when the
+/// campaign is sent, and who else adds to the audience waits for the campaign's row.
 ///
 /// # Errors
-/// Those of the database.
-pub async fn list_present(
+/// Those of the database, and internal when an answer is not of the form that was asked for.
+pub async fn look_up(
     db: &impl ConnectionTrait,
     (app, notification): (AppId, NotificationId),
-    uids: &[Uid],
-) -> Result<BTreeSet<Uid>> {
-    let rows = Rows::new(db).column("uid", uids.iter().map(ToString::to_string));
-    let sql = format!(
-        "SELECT r.uid AS uid FROM {} WHERE EXISTS (SELECT 1 FROM notification_recipients n \
-         WHERE n.app_id = {} AND n.notification_id = {} AND n.uid = r.uid)",
-        rows.table("r")?,
-        rows.parameter(0),
-        rows.parameter(1),
-    );
-    let found = db
-        .query_all_raw(rows.statement(sql, [app.into(), notification.into()])?)
-        .await?;
-    let uids = found.iter().map(|row| Ok(Uid::stored(row.try_get("", "uid")?)));
-    uids.collect()
+    joining: &[Joining],
+) -> Result<Vec<Known>> {
+    let mut known = vec![Known::default(); joining.len()];
+    let uids = joining.iter().map(|one| one.uid.as_str());
+    let found = match db.get_database_backend() {
+        DatabaseBackend::Postgres => look_up_rows(db, (app, notification), uids).await?,
+        _ => look_up_document(db, (app, notification), uids).await?,
+    };
+    for (number, one) in found {
+        let place = usize::try_from(number).ok().and_then(|number| known.get_mut(number));
+        *place.ok_or_else(|| Error::internal("a uid was found that was not asked for"))? = one;
+    }
+    Ok(known)
+}
+
+/// By one look into an index for each uid, whatever the tables are thought to hold: they grow faster than their statistics,
+/// and a plan for small ones would read all of a large audience for every thousand that are added to it.
+async fn look_up_rows(
+    db: &impl ConnectionTrait,
+    (app, notification): (AppId, NotificationId),
+    uids: impl Iterator<Item = &str>,
+) -> Result<Vec<(i64, Known)>> {
+    const SQL: &str = "SELECT r.n - 1 AS n, u.id, u.deleted_at IS NULL AS live, m.seq IS NOT NULL AS present \
+        FROM UNNEST($1::text[]) WITH ORDINALITY AS r (uid, n) \
+        LEFT JOIN LATERAL (SELECT id, deleted_at FROM users WHERE app_id = $2 AND uid = r.uid LIMIT 1) AS u ON true \
+        LEFT JOIN LATERAL (SELECT seq FROM notification_recipients \
+        WHERE app_id = $2 AND notification_id = $3 AND uid = r.uid LIMIT 1) AS m ON true \
+        WHERE u.id IS NOT NULL OR m.seq IS NOT NULL";
+    let uids = uids.map(Value::from).collect();
+    let values = [
+        Value::Array(ArrayType::String, Some(Box::new(uids))),
+        app.into(),
+        notification.into(),
+    ];
+    let statement = Statement::from_sql_and_values(DatabaseBackend::Postgres, SQL, values);
+    let rows = db.query_all_raw(statement).await?;
+    let found = rows.iter().map(|row| {
+        let id: Option<UserId> = row.try_get("", "id")?;
+        let live: bool = row.try_get("", "live")?;
+        let known = Known {
+            is_present: row.try_get("", "present")?,
+            is_taken: id.is_some(),
+            user: id.filter(|_| live),
+        };
+        Ok((row.try_get("", "n")?, known))
+    });
+    found.collect()
+}
+
+/// The same as one row, because each row that SQLite answers passes from its thread to ours.
+async fn look_up_document(
+    db: &impl ConnectionTrait,
+    (app, notification): (AppId, NotificationId),
+    uids: impl Iterator<Item = &str>,
+) -> Result<Vec<(i64, Known)>> {
+    const SQL: &str = "SELECT json_group_array(json_array(r.key, hex(u.id), u.deleted_at IS NULL, m.seq IS NOT NULL)) AS found \
+        FROM json_each($1) AS r LEFT JOIN users u ON u.app_id = $2 AND u.uid = r.value \
+        LEFT JOIN notification_recipients m ON m.app_id = $2 AND m.notification_id = $3 AND m.uid = r.value \
+        WHERE u.id IS NOT NULL OR m.seq IS NOT NULL";
+    let uids = serde_json::to_string(&uids.collect::<Vec<_>>()).map_err(Error::internal)?;
+    let values = [uids.into(), app.into(), notification.into()];
+    let statement = Statement::from_sql_and_values(DatabaseBackend::Sqlite, SQL, values);
+    let row = db.query_one_raw(statement).await?;
+    let found: Json = row
+        .map(|row| row.try_get("", "found"))
+        .transpose()?
+        .unwrap_or_else(Json::empty_list);
+    let found: Vec<(i64, String, u8, u8)> = found.read()?;
+    let found = found.into_iter().map(|(number, id, live, present)| {
+        let id = match id.as_str() {
+            "" => None,
+            id => Some(UserId::from(Uuid::try_parse(id).map_err(Error::internal)?)),
+        };
+        let known = Known {
+            is_present: present != 0,
+            is_taken: id.is_some(),
+            user: id.filter(|_| live != 0),
+        };
+        Ok((number, known))
+    });
+    found.collect()
+}
+
+/// Lets some stand in an audience who do not, numbered on from the last one, each with the user if there is one.
+///
+/// # Errors
+/// Those of the database; conflict, when one of them stands there.
+pub async fn insert_members(
+    tx: &Tx,
+    (app, notification): (AppId, NotificationId),
+    last: u32,
+    members: &[(&Joining, Option<UserId>)],
+) -> Result<()> {
+    let load = Load {
+        table: "notification_recipients",
+        columns: [
+            ("app_id", Source::Same(Cell::Id(app.uuid()))),
+            ("notification_id", Source::Same(Cell::Id(notification.uuid()))),
+            ("seq", Source::Each(0)),
+            ("uid", Source::Each(1)),
+            ("user_id", Source::Each(2)),
+            ("variables", Source::Each(3)),
+            ("outcome", Source::Each(4)),
+        ],
+        rows: members.len(),
+    };
+    let row = |index: usize| {
+        let (uid, variables, user) = match members.get(index) {
+            Some((one, user)) => (one.uid.as_str(), one.variables.as_str(), *user),
+            None => ("", "", None),
+        };
+        let seq = i64::from(last).saturating_add(i64::try_from(index).unwrap_or(i64::MAX - 1) + 1);
+        // Whoever is deactivated now may be active when the campaign is sent, which looks again.
+        let outcome = match user {
+            Some(_) => RecipientOutcome::Planned,
+            None => RecipientOutcome::UnknownUser,
+        };
+        [
+            Cell::Long(seq),
+            Cell::Text(uid),
+            user.map_or(Cell::Null, |user| Cell::Id(user.uuid())),
+            Cell::Text(variables),
+            Cell::Short(outcome.number()),
+        ]
+    };
+    load.all(tx, row).await
 }
 
 /// One page of an audience with what became of each, perhaps only of those with a status.

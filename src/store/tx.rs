@@ -21,6 +21,9 @@ pub struct Tx {
     state: Flag<State>,
 }
 
+/// Writes the pieces of a COPY one after the other, and says whether there are more.
+pub(super) type Pieces<'p> = &'p mut (dyn FnMut(&mut Vec<u8>) -> bool + Send);
+
 #[derive(Default)]
 struct State {
     fault: Option<Fault>,
@@ -95,6 +98,33 @@ impl Tx {
 
     pub(super) fn replace(&mut self, link: Link) {
         *self.link.get_mut() = link;
+    }
+
+    /// Copies rows into a table of PostgreSQL: `next` writes one piece after the other, and says whether there are more.
+    pub(super) async fn copy_in(&self, statement: &str, next: Pieces<'_>) -> Result<(), DbErr> {
+        let mut link = self.link.lock().await;
+        self.check()?;
+        self.noted(link.copy_in(statement, next).await)
+    }
+
+    /// The same, but where a key is taken it says so, nothing is copied, and the transaction goes on.
+    pub(super) async fn copy_in_unless_taken(&self, statement: &str, next: Pieces<'_>) -> Result<bool, DbErr> {
+        let mut link = self.link.lock().await;
+        self.check()?;
+        self.noted(link.execute_unprepared("SAVEPOINT copied").await)?;
+        let is_taken = match link.copy_in(statement, next).await {
+            Err(error) if Fault::of(&error) == Fault::Taken => true,
+            copied => {
+                self.noted(copied)?;
+                false
+            }
+        };
+        let end = match is_taken {
+            true => "ROLLBACK TO SAVEPOINT copied; RELEASE SAVEPOINT copied",
+            false => "RELEASE SAVEPOINT copied",
+        };
+        self.noted(link.execute_unprepared(end).await)?;
+        Ok(!is_taken)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

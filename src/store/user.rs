@@ -11,7 +11,9 @@ use sea_orm::{
 use super::bulk::{self, Rows};
 use super::entity::user;
 use super::list::{SortBy, list};
+use super::load::{Cell, Load, Source};
 use super::tag::tagged;
+use super::tx::Tx;
 use super::value::Json;
 use crate::model::id::{AppId, UserId};
 use crate::model::name::Name;
@@ -85,6 +87,38 @@ pub async fn insert_users(db: &impl ConnectionTrait, app: AppId, users: &[User])
         bulk::insert_new::<user::Entity>(db, &rows, user::Column::Id).await?;
     }
     Ok(())
+}
+
+/// Writes users down who are like one of them in everything but id, uid and name, which is the uid; tells whether it did.
+/// Where a uid is or ever was taken, none of them is written.
+///
+/// # Errors
+/// Those of the database.
+pub async fn insert_alike(tx: &Tx, app: AppId, like: &User, users: &[(UserId, &Uid)]) -> Result<bool> {
+    let like = row_of(app, like)?;
+    let load = Load {
+        table: "users",
+        columns: [
+            ("id", Source::Each(0)),
+            ("app_id", Source::Same(Cell::Id(app.uuid()))),
+            ("uid", Source::Each(1)),
+            ("name", Source::Each(1)),
+            // A uid has no upper-case letters.
+            ("name_folded", Source::Each(1)),
+            ("role", Source::Same(Cell::Text(&like.role))),
+            ("metadata", Source::Same(Cell::Text(like.metadata.as_str()))),
+            ("tags", Source::Same(Cell::Text(like.tags.as_str()))),
+            ("created_at", Source::Same(Cell::Long(like.created_at.millis()))),
+            ("updated_at", Source::Same(Cell::Long(like.updated_at.millis()))),
+            ("version", Source::Same(Cell::Long(like.version))),
+        ],
+        rows: users.len(),
+    };
+    let row = |index: usize| match users.get(index) {
+        Some((id, uid)) => [Cell::Id(id.uuid()), Cell::Text(uid.as_str())],
+        None => [Cell::Null, Cell::Null],
+    };
+    load.unless_taken(tx, row).await
 }
 
 /// What is known of a uid, deleted or not; nothing of one that was never heard of.

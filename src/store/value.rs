@@ -26,6 +26,12 @@ impl Json {
         serde_json::to_string(value).map(Self).map_err(Error::internal)
     }
 
+    /// A list of nothing.
+    #[must_use]
+    pub fn empty_list() -> Self {
+        Self("[]".to_owned())
+    }
+
     /// The value of the document.
     ///
     /// # Errors

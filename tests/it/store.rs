@@ -5,6 +5,7 @@ mod bulk;
 mod group;
 mod idempotency;
 mod list;
+mod load;
 mod postgres;
 mod schema;
 mod sqlite;

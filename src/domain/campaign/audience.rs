@@ -12,14 +12,14 @@ use crate::model::campaign::{Campaign, CampaignStatus};
 use crate::model::channel::ChannelType;
 use crate::model::delivery::{DeliveryReason, DeliveryStatus, Verdict};
 use crate::model::id::{AppId, CampaignId};
-use crate::model::notification::{PlannedRecipient, ReceiverSort, RecipientOutcome, faults_of, verdict};
+use crate::model::notification::{ReceiverSort, RecipientOutcome, faults_of, verdict};
 use crate::model::page::{Page, PageRequest};
 use crate::model::template::SendableChannel;
 use crate::model::template::course::{FIRST_STEP, Sequence};
 use crate::model::user::{Resolved, Uid};
-use crate::model::variable::VariableValues;
 use crate::model::{Error, Reason, Result, Timestamp};
-use crate::store::{Connection, Tx, audience, notification, receiver, wait};
+use crate::store::audience::Joining;
+use crate::store::{Connection, Tx, audience, notification, wait};
 
 /// Adds users to the audience of a draft: all of them or none.
 ///
@@ -31,29 +31,40 @@ pub async fn add(service: &Service, acting: &Acting, id: CampaignId, new: NewRec
         service.settings.auto_create_users,
         service.settings.campaigns.recipients_max,
     );
-    let new = Arc::new(new);
+    let again = new.duplicate_count;
+    let joining = Arc::new(joining(new)?);
     service
         .write(acting, move |tx| {
-            let new = Arc::clone(&new);
-            Box::pin(async move { add_locked(tx, (app, id), &new, (create, most), now).await })
+            let joining = Arc::clone(&joining);
+            Box::pin(async move { add_locked(tx, (app, id), (&joining, again), (create, most), now).await })
         })
         .await
 }
 
-/// Adds users behind the lock of their campaign, numbered on from the last one.
+fn joining(new: NewRecipients) -> Result<Vec<Joining>> {
+    let NewRecipients { uids, mut own, .. } = new;
+    let joining = uids.into_iter().map(|uid| {
+        let own = own.remove(&uid).unwrap_or_default();
+        Joining::new(uid, &own)
+    });
+    joining.collect()
+}
+
+/// Adds users, each of whom is given once, behind the lock of their campaign, numbered on from the last one; and counts how
+/// often some of them were named again.
 pub(crate) async fn add_locked(
     tx: &Tx,
     (app, id): (AppId, CampaignId),
-    new: &NewRecipients,
+    (joining, again): (&[Joining], u32),
     (create, most): (bool, u32),
     now: Timestamp,
 ) -> Result<Added> {
     let campaign = store::get_campaign_locked(tx, app, id).await?;
     campaign.status.check("given recipients", &[CampaignStatus::Draft])?;
     let place = (app, campaign.notification_id);
-    let present = audience::list_present(tx, place, &new.uids).await?;
-    let fresh: Vec<Uid> = new.uids.iter().filter(|uid| !present.contains(*uid)).cloned().collect();
-    let added = u32::try_from(fresh.len()).map_err(Error::internal)?;
+    let known = audience::look_up(tx, place, joining).await?;
+    let fresh = || joining.iter().zip(&known).filter(|(_, known)| !known.is_present);
+    let added = u32::try_from(fresh().count()).map_err(Error::internal)?;
     let total = campaign.recipient_count.saturating_add(added);
     if total > most {
         let message = format!("a campaign takes at most {most} recipients, and would have {total}");
@@ -61,33 +72,23 @@ pub(crate) async fn add_locked(
             .with("limit", most)
             .with("received", total));
     }
-    let users = user::resolve_many(tx, app, &fresh.iter().collect(), create, now).await?;
-    let numbered = fresh
-        .into_iter()
-        .zip(i64::from(campaign.recipient_count).saturating_add(1)..);
-    let recipients: Vec<PlannedRecipient> = numbered
-        .map(|(uid, seq)| {
-            let user = users.get(&uid).copied().unwrap_or(Resolved::Unknown);
-            // Whoever is deactivated now may be active when the campaign is sent, which looks again.
-            let outcome = match user {
-                Resolved::Active(_) | Resolved::Deactivated(_) => RecipientOutcome::Planned,
-                Resolved::Unknown => RecipientOutcome::UnknownUser,
-            };
-            PlannedRecipient {
-                seq,
-                uid,
-                user,
-                outcome,
-                values: VariableValues::new(),
-                before: Vec::new(),
-                lines: Vec::new(),
-            }
-        })
-        .collect();
-    receiver::insert_recipients(tx, app, &[(campaign.notification_id, &recipients, &new.own)]).await?;
-    let again = u32::try_from(present.len()).map_err(Error::internal)?;
-    let duplicates = new.duplicate_count.saturating_add(again);
-    let unknown = recipients.iter().filter(|one| one.user == Resolved::Unknown).count();
+    let created = match create {
+        true => {
+            let nobody = fresh().filter(|(_, known)| !known.is_taken).map(|(one, _)| &one.uid);
+            user::create_many(tx, app, &nobody.collect::<Vec<_>>(), now).await?
+        }
+        false => Vec::new(),
+    };
+    let mut created = created.into_iter();
+    let members = fresh().map(|(one, known)| match known.is_taken {
+        true => (one, known.user),
+        false => (one, created.next().flatten()),
+    });
+    let members: Vec<_> = members.collect();
+    audience::insert_members(tx, place, campaign.recipient_count, &members).await?;
+    let present = u32::try_from(joining.len() - members.len()).map_err(Error::internal)?;
+    let duplicates = again.saturating_add(present);
+    let unknown = members.iter().filter(|(_, user)| user.is_none()).count();
     let counts = (total, campaign.duplicate_count.saturating_add(duplicates));
     store::record_growth(tx, app, id, counts, now).await?;
     Ok(Added {

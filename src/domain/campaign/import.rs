@@ -2,6 +2,7 @@
 //! file becomes recipients is in [`work`].
 
 mod receive;
+mod source;
 mod work;
 
 pub use receive::{Announced, Receiving, receive, received};

@@ -231,22 +231,21 @@ impl Rows {
         Ok(Step::Row)
     }
 
-    /// Counts what was read.
+    /// Counts what was read, kind by kind, which is many bytes at a time.
     fn pass(&mut self, input: &mut &[u8], count: usize) {
         let (read, rest) = input.split_at(count.min(input.len()));
-        for byte in read {
-            match byte {
-                b'\n' if self.after_return => {}
-                b'\n' | b'\r' => self.next.line += 1,
-                b'"' => self.quotes += 1,
-                _ => {}
-            }
-            self.after_return = *byte == b'\r';
-        }
-        self.next.offset = self
-            .next
-            .offset
-            .saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        let of = |wanted: u8| read.iter().filter(|byte| **byte == wanted).count();
+        let (feeds, returns) = (of(b'\n'), of(b'\r'));
+        // A line feed behind a carriage return belongs to it.
+        let paired = match returns {
+            0 => 0,
+            _ => read.windows(2).filter(|pair| *pair == b"\r\n").count(),
+        };
+        let paired = paired + usize::from(self.after_return && read.first() == Some(&b'\n'));
+        self.next.line = self.next.line.saturating_add(long(feeds + returns - paired));
+        self.quotes = self.quotes.saturating_add(long(of(b'"')));
+        self.after_return = read.last().map_or(self.after_return, |last| *last == b'\r');
+        self.next.offset = self.next.offset.saturating_add(long(read.len()));
         *input = rest;
     }
 
@@ -290,6 +289,10 @@ impl Rows {
         let problem = format!("has a row of more than {CELLS_MAX} cells at line {line}: remove columns");
         refused(&problem).with("line", line)
     }
+}
+
+fn long(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 /// The cells of one row.

@@ -257,6 +257,32 @@ everywhere! {
         assert_eq!(campaign.data()["totalTargets"], 3);
     }
 
+    async fn whoever_is_known_joins_as_the_user_that_they_are(world) {
+        let shop = Shop::open(&world).await;
+        for uid in ["ada", "bob", "cyd"] {
+            shop.call("CreateUser", json!({"user": {"uid": uid, "name": "Somebody"}})).await.data();
+        }
+        shop.call("DeactivateUser", json!({"uid": "bob"})).await.data();
+        shop.call("DeleteUser", json!({"uid": "cyd"})).await.data();
+        let id = draft(&shop, json!({"templateId": "order-shipped"})).await;
+        let file = "user_id,code\ndan,4\ncyd,3\nada,1\neve,5\nbob,2\n";
+        let job = imported(&world, &shop, &id, file, json!({})).await;
+        assert_eq!(counts(&job), json!([5, 5, 0, 1, 0]), "a uid that was deleted is nobody's");
+        assert_eq!(named(&audience(&shop, &id).await), ["dan", "cyd", "ada", "eve", "bob"]);
+        let ada = shop.call("GetUser", json!({"uid": "ada"})).await;
+        assert_eq!(ada.data()["name"], "Somebody");
+        let dan = shop.call("GetUser", json!({"uid": "dan"})).await;
+        assert_eq!((&dan.data()["name"], &dan.data()["role"]), (&json!("dan"), &json!("default")));
+
+        let second = draft(&shop, json!({"templateId": "order-shipped"})).await;
+        let job = imported(&world, &shop, &second, file, json!({})).await;
+        assert_eq!(counts(&job), json!([5, 5, 0, 1, 0]), "the same people stand in another audience");
+        ask(&shop, "SendCampaign", &second).await.data();
+        work(&world).await;
+        assert_eq!(summary(&shop, &second).await, json!([0, 0, 3, 2, 0]));
+        assert_eq!(shop.unread("dan").await, 1);
+    }
+
     async fn one_file_at_a_time_and_nothing_is_sent_meanwhile(world) {
         let shop = Shop::open(&world).await;
         let id = ready(&shop, json!({}), &uids(1)).await;
@@ -376,6 +402,26 @@ on_both! {
         let id = draft(&shop, json!({})).await;
         let job = imported(&world, &shop, &id, "user_id\nada\neve\n", json!({})).await;
         assert_eq!(counts(&job), json!([2, 2, 0, 1, 0]));
+    }
+
+    async fn files_that_name_the_same_new_users_at_once_make_each_of_them_once(db) {
+        let world = World::start(db, Door::Rest).await;
+        let shop = Shop::open(&world).await;
+        let lines = |from: usize| (from..from + 1_500).map(|number| format!("new-{number}\n")).collect::<String>();
+        let mut ids = Vec::new();
+        for from in [0, 500, 1_000, 250] {
+            let id = draft(&shop, json!({})).await;
+            start(&shop, &id, format!("user_id\n{}", lines(from)), json!({})).await.data();
+            ids.push((id, from));
+        }
+        futures::future::join_all(ids.iter().map(|_| read_all(&world))).await;
+        for (id, from) in ids {
+            let job = ask(&shop, "GetCampaignImportStatus", &id).await.data().clone();
+            assert_eq!((&job["state"], counts(&job)), (&json!("completed"), json!([1_500, 1_500, 0, 0, 0])), "{job:#?}");
+            assert_eq!(named(&audience(&shop, &id).await).concat(), lines(from).replace('\n', ""));
+        }
+        let users = shop.call("ListUsers", json!({"limit": 1, "search": "new-", "page": 1})).await;
+        assert_eq!(users.body["pagination"]["total"], 2_500, "{users:#?}");
     }
 
     async fn a_thousand_problems_are_kept_and_all_are_counted(db) {
