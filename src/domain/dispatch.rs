@@ -366,12 +366,12 @@ pub async fn fail(service: &Service, page: Leased, fault: &Error, now: Timestamp
                 (2.., HALVED_AFTER..) => {
                     pages::halve_page(tx, &page, rest).await?;
                     hit(Point::HalvedBeforeCommit);
-                    Some(PageEvent::Halved)
+                    Some((PageEvent::Halved, Counts::default()))
                 }
                 (..=1, GIVEN_UP_AFTER..) => {
-                    give_up(tx, &page, rest.from).await?;
+                    let counts = give_up(tx, &page, rest.from).await?;
                     hit(Point::GivenUpBeforeCommit);
-                    Some(PageEvent::GivenUp)
+                    Some((PageEvent::GivenUp, counts))
                 }
                 (_, attempts) => {
                     pages::release_page(tx, &page, backoff(WAIT, attempts, WAIT_MAX)).await?;
@@ -381,20 +381,15 @@ pub async fn fail(service: &Service, page: Leased, fault: &Error, now: Timestamp
             })
         })
     });
-    let decided = decided.await?;
-    if let Some(event) = decided {
+    if let Some((event, counts)) = decided.await? {
         service.measures.page_event(event);
-    }
-    if decided == Some(PageEvent::Halved) {
-        hit(Point::HalvedAfterCommit);
-    }
-    if decided == Some(PageEvent::GivenUp) {
-        hit(Point::GivenUpAfterCommit);
-        service.measures.recipients(Counts {
-            failed: 1,
-            ..Counts::default()
-        });
-        complete(service, Some((page.app, page.key.notification)), now).await?;
+        service.measures.recipients(counts);
+        if event == PageEvent::GivenUp {
+            hit(Point::GivenUpAfterCommit);
+            complete(service, Some((page.app, page.key.notification)), now).await?;
+        } else {
+            hit(Point::HalvedAfterCommit);
+        }
     }
     service.wake.pages();
     Ok(())
@@ -411,7 +406,8 @@ async fn release(service: &Service, page: Leased, wait: Duration, written: Point
     release.await
 }
 
-async fn give_up(tx: &Tx, page: &Leased, seq: i64) -> Result<()> {
+/// Gives up the only recipient of a page, and gives what they came to.
+async fn give_up(tx: &Tx, page: &Leased, seq: i64) -> Result<Counts> {
     let place = (page.app, page.key.notification);
     // Whoever a step before has reached stays so, and gets nothing more.
     let unreached = page.key.step() == FIRST_STEP || later::is_unreached(tx, page, seq).await?;
@@ -420,7 +416,8 @@ async fn give_up(tx: &Tx, page: &Leased, seq: i64) -> Result<()> {
         receiver::record_outcome(tx, place, &[seq], RecipientOutcome::Failed).await?;
         counts.failed = 1;
     }
-    pages::record_progress(tx, page.app, page.key, seq.saturating_add(1), counts).await
+    pages::record_progress(tx, page.app, page.key, seq.saturating_add(1), counts).await?;
+    Ok(counts)
 }
 
 /// Deals with some recipients of a page that the caller holds, unless nothing of its notification is to be done now; gives

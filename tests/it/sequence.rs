@@ -13,7 +13,7 @@ use campanile::worker::{Turn, complete, outgoing, sequence, sweep};
 use futures::future::join;
 use serde_json::{Value, json};
 
-use crate::batch::execute;
+use crate::batch::{execute, poison, work_out};
 use crate::everywhere;
 use crate::support::shop::{Shop, card};
 use crate::support::world::World;
@@ -294,6 +294,25 @@ everywhere! {
         assert_eq!(with_status(&shop, &id, "pending").await, Vec::<String>::new());
         let refused = json!(["failed", [["push", "failed", "provider_refused"], ["in_app", "suppressed", "channel_disabled"]]]);
         assert_eq!(receiver(&shop, &id, first).await, refused);
+    }
+
+    async fn a_step_that_is_given_up_fails_nobody_whom_an_earlier_one_has_reached(world) {
+        let (world, stub) = provided(world).await;
+        let (shop, store) = (Shop::open(&world).await, world.store().await);
+        prepare(&shop).await;
+        let id = send(&shop, "two-steps", &uids(12)).await;
+        settle(&world).await;
+        poison(&store).await;
+        let before = world.metrics().await;
+        world.pass(5 * MINUTE);
+        settle(&world).await;
+        work_out(&world, &store).await;
+        settle(&world).await;
+        let page = world.metrics().await;
+        assert_eq!(page.since(&before, "campanile_page_events_total{event=\"given_up\"}"), 1.0);
+        assert_eq!(page.since(&before, "campanile_recipients_total{outcome=\"failed\"}"), 0.0);
+        assert_eq!(state(&shop, &id).await, json!(["completed", 12, 0, 0]));
+        assert_eq!(stub.taken().len(), 11);
     }
 
     async fn what_a_provider_cannot_take_now_is_tried_again_under_the_same_delivery(world) {
