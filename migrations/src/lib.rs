@@ -26,6 +26,7 @@ mod m0015_campaigns;
 mod m0016_imports;
 mod m0017_sequences;
 mod m0018_user_indexes;
+mod m0019_looks;
 
 /// Applies the migrations in order.
 #[derive(Debug)]
@@ -53,6 +54,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0016_imports::Migration),
             Box::new(m0017_sequences::Migration),
             Box::new(m0018_user_indexes::Migration),
+            Box::new(m0019_looks::Migration),
         ]
     }
 }

@@ -2,7 +2,10 @@
 //! campaign never sent one. It decides nothing; whether something is old enough to go is said by the caller.
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, QueryFilter, QueryOrder, QueryResult,
+    QuerySelect, QueryTrait as _, Statement,
+};
 
 use super::bulk::Rows;
 use super::entity::{app, campaign, delivery, feed_item, notification, notification_recipient as recipient, page};
@@ -141,6 +144,16 @@ pub async fn list_unsent_audiences(
     before: Timestamp,
     limit: u64,
 ) -> Result<Vec<(AppId, NotificationId)>> {
+    let rows = db
+        .query_all_raw(unsent_statement(db.get_database_backend(), before, limit))
+        .await?;
+    let audience = |row: &QueryResult| Ok((row.try_get("", "app_id")?, row.try_get("", "notification_id")?));
+    rows.iter().map(audience).collect()
+}
+
+/// How they are found. It crosses apps.
+#[must_use]
+pub fn unsent_statement(backend: DatabaseBackend, before: Timestamp, limit: u64) -> Statement {
     use campaign::{Column, Entity};
     let some = Query::select()
         .expr(Expr::value(1))
@@ -156,7 +169,7 @@ pub async fn list_unsent_audiences(
         .filter(Column::SentAt.is_null())
         .filter(Column::CompletedAt.lt(before))
         .filter(Expr::exists(some));
-    Ok(unsent.limit(limit).into_tuple().all(db).await?)
+    unsent.limit(limit).build(backend)
 }
 
 /// Removes up to `limit` recipients of an audience, and says how many.

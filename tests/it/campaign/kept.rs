@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
+use campanile::model::id::CampaignId;
+use campanile::store::entity::campaign;
+use campanile::store::{bulk, retention};
 use campanile::worker::{schedule, sweep};
+use sea_orm::{ConnectionTrait, DatabaseBackend, EntityTrait};
 use serde_json::json;
 
-use super::{ask, ready, summary, uids, work};
-use crate::everywhere;
+use super::{ask, draft, ready, summary, uids, work};
+use crate::support::rpc::Door;
 use crate::support::shop::Shop;
+use crate::support::world::World;
+use crate::{everywhere, on_both};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -49,5 +55,42 @@ everywhere! {
         assert_eq!(ask(&shop, "GetCampaign", &cancelled).await.data()["totalTargets"], 450);
         assert_eq!(summary(&shop, &waiting).await, json!([3, 0, 0, 0, 0]));
         assert_eq!(shop.rows().await["campaigns"], 4);
+    }
+}
+
+on_both! {
+    async fn audiences_that_nothing_was_sent_to_are_found_by_an_index(db) {
+        let world = World::start(db, Door::Rest).await;
+        let (shop, store) = (Shop::open(&world).await, world.store().await);
+        draft(&shop, json!({})).await;
+        let now = world.clock.now();
+        let one = campaign::Entity::find().one(store.read()).await.unwrap().unwrap();
+        // Most were sent, some never were, and few of those ended.
+        let rows: Vec<_> = (0..4_000).map(|number| campaign::Model {
+            id: CampaignId::new(now),
+            sent_at: (number % 40 != 0).then_some(now),
+            completed_at: (number % 80 == 0 || number % 40 != 0).then_some(now),
+            ..one.clone()
+        }).collect();
+        let fill = store.write(move |tx| {
+            let rows = rows.clone();
+            Box::pin(async move {
+                bulk::insert_all::<campaign::Entity>(tx, &rows).await?;
+                tx.execute_unprepared("ANALYZE").await?;
+                Ok(())
+            })
+        });
+        fill.await.unwrap();
+        let backend = store.read().get_database_backend();
+        let (explain, column) = match backend {
+            DatabaseBackend::Postgres => ("EXPLAIN", "QUERY PLAN"),
+            _ => ("EXPLAIN QUERY PLAN", "detail"),
+        };
+        let mut statement = retention::unsent_statement(backend, now, 50);
+        statement.sql = format!("{explain} {}", statement.sql);
+        let rows = store.read().query_all_raw(statement).await.unwrap();
+        let plan: Vec<String> = rows.iter().map(|row| row.try_get("", column).unwrap()).collect();
+        let plan = plan.join("\n");
+        assert!(plan.contains("campaigns_unsent"), "{plan}");
     }
 }

@@ -122,6 +122,8 @@ on_both! {
             ("idempotency_keys", vec!["expires_at"]),
             // So does that of feed items that have expired.
             ("feed_items", vec!["expires_at"]),
+            // And that of audiences that nothing was sent to.
+            ("campaigns", vec!["completed_at"]),
             // Operators are told of the oldest work of all apps.
             ("pages", vec!["notification_id"]),
             ("notifications", vec!["created_at"]),
