@@ -37,7 +37,7 @@ use crate::model::user::Uid;
 use crate::model::{Caller, Clock, Error, Origin, Reason, Result, Timestamp};
 use crate::store::{Store, Tx};
 
-use campaign::CampaignLimits;
+use campaign::{CampaignLimits, Turns};
 use dispatch::{Dispatching, Pace};
 use feed::Marks;
 use measure::Measures;
@@ -108,6 +108,7 @@ pub struct Service {
     marks: Marks,
     files: Files,
     pace: Arc<Pace>,
+    preflights: Arc<Turns>,
     wake: Wake,
     measures: Arc<Measures>,
     retired: Arc<AtomicBool>,
@@ -131,6 +132,7 @@ impl Service {
             settings: Arc::new(settings),
             cards,
             pace: Arc::default(),
+            preflights: Arc::default(),
             wake: Wake::default(),
             retired: Arc::default(),
         })

@@ -1,6 +1,7 @@
 //! Campaigns between protobuf and the domain. It decides nothing.
 
 pub(super) mod import;
+mod preflight;
 mod progress;
 mod recipient;
 mod step;
@@ -188,6 +189,14 @@ impl CampaignApi for Api {
         let id = id_of(&request.campaign_id)?;
         let found = campaign::preflight(&self.service, &call.acting()?, id).await?;
         Ok(Reply::of(found, Into::into))
+    }
+
+    async fn watch_campaign_preflight(
+        &self,
+        call: Call,
+        request: v1::WatchCampaignPreflightRequest,
+    ) -> Result<Events<v1::WatchCampaignPreflightResponse>> {
+        preflight::watch(&self.service, &call.acting()?, id_of(&request.campaign_id)?).await
     }
 
     async fn watch_campaign(

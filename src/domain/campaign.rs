@@ -7,7 +7,8 @@ mod preflight;
 mod run;
 
 pub use audience::{add, get_recipient, list_recipients, summary};
-pub use preflight::preflight;
+pub(super) use preflight::Turns;
+pub use preflight::{AT_ONCE_MAX as PREFLIGHTS_MAX, Survey, preflight};
 pub use run::{cancel, finish, fire_due, pause, resume, send};
 
 use std::time::Duration;

@@ -59,6 +59,7 @@ pub(super) struct Measures {
     pub(super) step: Histogram,
     taken_over: Counter,
     held: Gauge,
+    preflights: Gauge,
     looking: Mutex<Looked>,
     size: Lock<Option<Instant>>,
 }
@@ -66,7 +67,7 @@ pub(super) struct Measures {
 /// Kept while somebody looks, so that looks never pile up.
 struct Looked;
 
-/// A page under a lease of this process; it counts as such until this is dropped.
+/// Something that this process has in hand; it counts as such until this is dropped.
 #[derive(Debug)]
 pub struct Held(Gauge);
 
@@ -85,12 +86,15 @@ impl Measures {
             step: meter.histogram(Metric::StepDuration, &[]),
             taken_over: meter.counter(Metric::LeasesTakenOver, &[]),
             held: meter.gauge(Metric::LeasesHeld, &[]),
+            preflights: meter.gauge(Metric::PreflightsRunning, &[]),
             looking: Mutex::new(Looked),
             size: Lock::default(),
             meter,
         };
         // What has not happened yet is told as zero, so that its first time is seen.
         measures.held.set(0.0);
+        measures.preflights.set(0.0);
+        measures.refusal().increment(0);
         for event in PageEvent::ALL {
             measures.page(event).increment(0);
         }
@@ -152,6 +156,21 @@ impl Measures {
             self.taken_over.increment(1);
         }
         Held(self.held.clone())
+    }
+
+    /// An audience is gone through.
+    pub(super) fn run_preflight(&self) -> Held {
+        self.preflights.increment(1.0);
+        Held(self.preflights.clone())
+    }
+
+    fn refusal(&self) -> Counter {
+        self.meter.counter(Metric::OverloadRefusals, &[("limit", "preflights")])
+    }
+
+    /// A preflight found no room.
+    pub(super) fn refused_preflight(&self) {
+        self.refusal().increment(1);
     }
 }
 

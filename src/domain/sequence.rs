@@ -2,6 +2,7 @@
 //! the step before it and goes with the pages that it becomes, each in one transaction, so no step is lost and none is fired
 //! twice. Who gets a step is decided by its pages.
 
+use super::card::VersionContent;
 use super::dispatch::rows_at;
 use super::{Acting, Service, template};
 use crate::failpoint::{Point, hit};
@@ -117,7 +118,8 @@ pub async fn metrics(service: &Service, acting: &Acting, id: CampaignId) -> Resu
     let (app, db) = (acting.app()?, service.store.read());
     let campaign = campaigns::get_campaign(db, app, id).await?;
     if campaign.sent_at.is_none() {
-        let sequence = planned(service, app, &campaign).await?;
+        let (content, _) = template::load_now(service, app, campaign.version_ref()).await?;
+        let sequence = planned(service, app, &campaign, &content).await?;
         let steps = sequence.iter().flat_map(|sequence| sequence.steps());
         return Ok((1..)
             .zip(steps)
@@ -127,20 +129,16 @@ pub async fn metrics(service: &Service, acting: &Acting, id: CampaignId) -> Resu
     store::list_metrics(db, app, campaign.notification_id).await
 }
 
-/// The sequence that a campaign would be sent with.
-async fn planned(service: &Service, app: AppId, campaign: &Campaign) -> Result<Option<Sequence>> {
-    let (cards, reference) = (service.cards.clone(), Reference::Id(campaign.template_id));
-    let version = campaign.version_ref();
-    // One look at both, which nothing is written in.
-    let looked = service.store.write(move |tx| {
-        let (cards, reference) = (cards.clone(), reference.clone());
-        Box::pin(async move {
-            let template = templates::get_template(tx, app, &reference).await?;
-            let (content, _) = template::load_for_page(tx, app, &cards, version).await?;
-            Ok(Sequence::of(template.config.as_ref(), &content.source.channels))
-        })
-    });
-    looked.await
+/// The sequence that a campaign with this content would be sent with now.
+pub(super) async fn planned(
+    service: &Service,
+    app: AppId,
+    campaign: &Campaign,
+    content: &VersionContent,
+) -> Result<Option<Sequence>> {
+    let reference = Reference::Id(campaign.template_id);
+    let template = templates::get_template(service.store.read(), app, &reference).await?;
+    Ok(Sequence::of(template.config.as_ref(), &content.source.channels))
 }
 
 #[cfg(test)]

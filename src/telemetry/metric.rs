@@ -77,7 +77,7 @@ metrics! {
     CallsInFlight = "campanile_calls_in_flight" Gauge [],
     /// Calls that wait for their turn
     CallsWaiting = "campanile_calls_waiting" Gauge [],
-    /// Calls that were refused because the service had enough to do, by the `limit` that they met (`waiting`, `watchers`, `memory`)
+    /// Calls that were refused because the service had enough to do, by the `limit` that they met (`waiting`, `watchers`, `memory`, `preflights`)
     OverloadRefusals = "campanile_overload_refusals_total" Counter ["limit"],
     /// Client connections that are open
     Connections = "campanile_connections_open" Gauge [],
@@ -121,6 +121,8 @@ metrics! {
     OldestPage = "campanile_pages_oldest_waiting_seconds" Gauge [],
     /// Age of the oldest notification that is not final; 0 without any
     OldestNotification = "campanile_notifications_oldest_unfinished_seconds" Gauge [],
+    /// Audiences of campaigns that are being looked through before anything is sent
+    PreflightsRunning = "campanile_preflights_running" Gauge [],
     /// Unread counts that were read from feeds
     UnreadReads = "campanile_feed_unread_reads_total" Counter [],
     /// Rows that the sweep changed or removed, by `what`

@@ -5,7 +5,6 @@ use crate::api::convert;
 use crate::api::page::{ListParameters, Totals};
 use crate::api::variable::{values, values_of};
 use crate::list_parameters;
-use crate::model::campaign::preflight::Preflight;
 use crate::model::campaign::recipient::{
     Added, AudienceMember, Check, CheckResult, NewRecipients, RecipientStatus, Summary,
 };
@@ -114,42 +113,6 @@ impl From<Added> for v1::AddCampaignRecipientsResponse {
             duplicate_count: convert::count(added.duplicate_count),
             unknown_count: convert::count(added.unknown_count),
             total: convert::count(added.total),
-        }
-    }
-}
-
-impl From<Preflight> for v1::PreflightCampaignResponse {
-    fn from(found: Preflight) -> Self {
-        let mut exclusions: Vec<_> = found.exclusions.into_iter().collect();
-        exclusions.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let exclusions = exclusions.into_iter().map(|(reason, count)| v1::PreflightExclusion {
-            reason,
-            count: convert::count(count),
-        });
-        let channels = found.channels.into_iter().map(|channel| v1::PreflightChannel {
-            channel_type: type_number(channel.channel_type),
-            deliveries: convert::count(channel.deliveries),
-            reason: channel.reason,
-        });
-        let problems = found.problems.into_iter().map(|one| v1::PreflightProblem {
-            uid: one.uid.to_string(),
-            position: convert::count(one.position),
-            problems: one.problems,
-        });
-        let samples = found.samples.into_iter().map(|sample| v1::PreflightSample {
-            uid: sample.uid.to_string(),
-            content: sample.content.map(convert::structure),
-        });
-        Self {
-            plan_token: found.plan_token,
-            total: convert::count(found.total),
-            reachable: convert::count(found.reachable),
-            channels: channels.collect(),
-            exclusions: exclusions.collect(),
-            problems: problems.collect(),
-            samples: samples.collect(),
-            estimated_seconds: found.estimated_seconds.map(convert::count),
-            checked_at: Some(convert::timestamp(found.checked_at)),
         }
     }
 }

@@ -6,6 +6,7 @@ use campanile::pb::v1;
 use tonic::Status;
 use tonic_types::StatusExt;
 use v1::ImportState;
+use v1::watch_campaign_preflight_response::Event;
 
 use super::client::Client;
 use super::show::{self, Screen};
@@ -127,18 +128,44 @@ impl Audience<'_> {
 
     /// Shows what would become of everybody; gives the plan and how many would be left out.
     pub(super) async fn preflight(&self) -> Result<(String, u64), Fault> {
-        let request = v1::PreflightCampaignRequest {
-            campaign_id: self.campaign.to_owned(),
+        let mut tries = 0;
+        let found = loop {
+            match self.check().await? {
+                Ok(found) => break found,
+                Err(status) => self.client.wait(&status, tries).await?,
+            }
+            tries += 1;
         };
-        let found = self
-            .client
-            .call(&request, async |mut api, request| api.preflight_campaign(request).await);
-        let found = found.await?;
+        self.screen.over();
         for line in show::preflight(&found) {
             self.screen.line(&line)?;
         }
         let left_out = found.total.saturating_sub(found.reachable);
         Ok((found.plan_token, u64::try_from(left_out).unwrap_or_default()))
+    }
+
+    /// Makes a preflight while its stream lasts.
+    async fn check(&self) -> Result<Result<v1::PreflightCampaignResponse, Status>, Fault> {
+        let request = v1::WatchCampaignPreflightRequest {
+            campaign_id: self.campaign.to_owned(),
+        };
+        let mut events = self
+            .client
+            .call(&request, async |mut api, request| {
+                api.watch_campaign_preflight(request).await
+            })
+            .await?;
+        loop {
+            match events.message().await {
+                Ok(Some(told)) => match told.event {
+                    Some(Event::Report(found)) => return Ok(Ok(found)),
+                    Some(Event::Progress(progress)) => self.screen.checking(progress)?,
+                    None => {}
+                },
+                Ok(None) => return Ok(Err(Status::unavailable("the stream ended before the preflight did"))),
+                Err(status) => return Ok(Err(status)),
+            }
+        }
     }
 }
 

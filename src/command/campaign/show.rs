@@ -132,6 +132,15 @@ impl Screen {
         self.show("importing", (done, all), &format!(" bytes, {rows} rows"))
     }
 
+    /// How far a preflight has come. One that is over at once is not told of.
+    pub(super) fn checking(&self, progress: v1::PreflightProgress) -> Result<(), Fault> {
+        let (done, all) = (natural(progress.checked_count.into()), natural(progress.total.into()));
+        if done > 0 {
+            self.show("checking", (done, all), "")?;
+        }
+        Ok(())
+    }
+
     /// How far a campaign has come.
     pub(super) fn progress(&self, progress: &v1::CampaignProgress) -> Result<(), Fault> {
         let counts = progress.recipients.unwrap_or_default();
@@ -219,9 +228,12 @@ pub(super) fn preflight(found: &v1::PreflightCampaignResponse) -> Vec<String> {
         let name = v1::ChannelType::try_from(channel.channel_type).map_or("?", |kind| kind.as_str_name());
         let name = name.trim_start_matches("CHANNEL_TYPE_").to_lowercase();
         let reason = channel.reason.as_ref().map(|reason| format!(", {reason}"));
+        let later = channel.step.filter(|step| *step > 1);
+        let later = later.map(|step| format!(" at most, as step {step}"));
         lines.push(format!(
-            "  {name}: {} deliveries{}",
+            "  {name}: {} deliveries{}{}",
             channel.deliveries,
+            later.unwrap_or_default(),
             reason.unwrap_or_default()
         ));
     }

@@ -43,7 +43,9 @@ pub struct Preflight {
 pub struct ChannelForecast {
     /// The channel type.
     pub channel_type: ChannelType,
-    /// The deliveries.
+    /// The step of the sequence that goes through it, from 1.
+    pub step: Option<i32>,
+    /// The deliveries; of a later step, those that there would be at most.
     pub deliveries: u32,
     /// Why there would be none.
     pub reason: Option<String>,

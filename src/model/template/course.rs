@@ -103,6 +103,15 @@ impl Sequence {
         self.0.get(index)
     }
 
+    /// The number of the step that goes through a channel type.
+    #[must_use]
+    pub fn number(&self, channel_type: ChannelType) -> Option<i32> {
+        let found = (FIRST_STEP..)
+            .zip(&self.0)
+            .find(|(_, step)| step.channel_type == channel_type);
+        found.map(|(number, _)| number)
+    }
+
     /// The number of the last step.
     #[must_use]
     pub fn last(&self) -> i32 {
@@ -176,6 +185,8 @@ mod tests {
         );
         assert_eq!(sequence.step(2).map(SequenceStep::window), Some(Duration::ZERO));
         assert_eq!((sequence.step(0), sequence.step(3)), (None, None));
+        let number = |channel_type| sequence.number(channel_type);
+        assert_eq!((number(ChannelType::Push), number(ChannelType::Email)), (Some(2), None));
         assert_eq!(Sequence::of(config(false).as_ref(), &channels), None);
         assert_eq!(Sequence::of(config(true).as_ref(), &channels[..1]), None);
     }

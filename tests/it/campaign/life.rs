@@ -55,10 +55,11 @@ everywhere! {
             ("paused", &["SendCampaign", "PauseCampaign"]),
             ("cancelled", &["CancelCampaign"]),
         ];
-        let leave: [(&str, &[&str]); 9] = [
+        let leave: [(&str, &[&str]); 10] = [
             ("UpdateCampaign", &["draft"]),
             ("AddCampaignRecipients", &["draft"]),
             ("PreflightCampaign", &["draft", "scheduled"]),
+            ("WatchCampaignPreflight", &["draft", "scheduled"]),
             ("SendCampaign", &["draft", "scheduled"]),
             ("ScheduleCampaign", &["draft", "scheduled"]),
             ("UnscheduleCampaign", &["scheduled"]),

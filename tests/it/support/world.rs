@@ -57,6 +57,12 @@ impl Caller {
         Self(Vec::new())
     }
 
+    /// The API key that it presents.
+    pub(crate) fn api_key(&self) -> &str {
+        let key = self.0.iter().find(|(name, _)| *name == "apikey");
+        key.map_or("", |(_, value)| value)
+    }
+
     /// The same, acting for a user.
     pub(crate) fn on_behalf_of(&self, uid: &str) -> Self {
         self.with("onbehalfof", uid)
@@ -65,6 +71,11 @@ impl Caller {
     /// The same with an idempotency key.
     pub(crate) fn once(&self, key: &str) -> Self {
         self.with("idempotency-key", key)
+    }
+
+    /// The same, waiting so long for an answer.
+    pub(crate) fn within(&self, time: Duration) -> Self {
+        self.with("grpc-timeout", &format!("{}m", time.as_millis()))
     }
 
     /// A request with what this caller presents.
