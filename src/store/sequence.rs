@@ -1,6 +1,6 @@
 //! What the steps of a sequence have come to, counted from the ledger, the feeds and what drivers have taken.
 
-use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DatabaseBackend, QueryResult, Statement, Value};
 
 use super::notification::get_shape;
 use super::page::step_numbers;
@@ -37,70 +37,87 @@ pub async fn list_metrics(
     Ok(metrics)
 }
 
+/// What the ledger says of a step, and the marks of what it sent.
 async fn count_served(
     db: &impl ConnectionTrait,
     (app, notification): (AppId, NotificationId),
     step: i32,
     in_feed: bool,
 ) -> Result<StepCounts> {
-    #[derive(FromQueryResult)]
-    struct Sums {
-        requested: i64,
-        accepted: i64,
-        failed: i64,
-        delivered: i64,
-        viewed: i64,
-        engaged: i64,
-        clicked: i64,
-        stopped: i64,
-        skipped: i64,
-    }
-    // An item has the id of its delivery.
-    let (of, read, interacted, clicked) = if in_feed {
-        let topic = "EXISTS (SELECT 1 FROM feed_item_engagements e WHERE e.app_id = d.app_id AND e.feed_item_id = d.id \
-                     AND e.topic = 'clicked')";
-        let of = "feed_items x ON x.id = d.id AND x.app_id = d.app_id";
-        (of, "x.read_at IS NOT NULL", "x.interacted_at IS NOT NULL", topic)
-    } else {
-        let of = "outgoing x ON x.app_id = d.app_id AND x.delivery_id = d.id";
-        (of, "1 = 0", "1 = 0", "x.clicked_at IS NOT NULL")
-    };
     let stopped = format!("d.reason = '{}'", DeliveryReason::SEQUENCE_STOPPED);
     let sums = [
         ("requested", "d.status <> 3"),
         ("accepted", "d.status = 1"),
         ("failed", "d.status = 2"),
-        ("delivered", "x.delivered_at IS NOT NULL"),
-        ("viewed", read),
-        ("engaged", interacted),
-        ("clicked", clicked),
         ("stopped", &format!("d.status = 3 AND {stopped}")),
         ("skipped", &format!("d.status = 3 AND NOT {stopped}")),
     ];
-    let sums =
-        sums.map(|(name, is)| format!("CAST(COALESCE(SUM(CASE WHEN {is} THEN 1 ELSE 0 END), 0) AS BIGINT) AS {name}"));
+    let sums = sums.map(|(name, is)| format!("COUNT(CASE WHEN {is} THEN 1 END) AS {name}"));
     let sql = format!(
-        "SELECT {} FROM deliveries d LEFT JOIN {of} WHERE d.app_id = $1 AND d.notification_id = $2 AND d.step = $3",
+        "SELECT {} FROM deliveries d WHERE d.app_id = $1 AND d.notification_id = $2 AND d.step = $3",
         sums.join(", ")
     );
+    let backend = db.get_database_backend();
     let values: [Value; 3] = [app.into(), notification.into(), step.into()];
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
-    let Some(sums) = Sums::find_by_statement(statement).one(db).await? else {
-        return Ok(StepCounts::default());
+    let ledger = db
+        .query_one_raw(Statement::from_sql_and_values(backend, sql, values))
+        .await?;
+    let marks = db
+        .query_one_raw(marks_statement(backend, (app, notification), step, in_feed))
+        .await?;
+    let count = |row: &Option<QueryResult>, name: &str| {
+        let counted: Option<i64> = row.as_ref().map(|row| row.try_get("", name)).transpose()?;
+        u32::try_from(counted.unwrap_or_default()).map_err(Error::internal)
     };
-    let count = |sum: i64| u32::try_from(sum).map_err(Error::internal);
     Ok(StepCounts {
-        requested: count(sums.requested)?,
-        accepted: count(sums.accepted)?,
-        failed: count(sums.failed)?,
-        delivered: count(sums.delivered)?,
-        viewed: count(sums.viewed)?,
-        engaged: count(sums.engaged)?,
-        clicked: count(sums.clicked)?,
-        stopped: count(sums.stopped)?,
-        skipped: count(sums.skipped)?,
+        requested: count(&ledger, "requested")?,
+        accepted: count(&ledger, "accepted")?,
+        failed: count(&ledger, "failed")?,
+        delivered: count(&marks, "delivered")?,
+        viewed: count(&marks, "viewed")?,
+        engaged: count(&marks, "engaged")?,
+        clicked: count(&marks, "clicked")?,
+        stopped: count(&ledger, "stopped")?,
+        skipped: count(&ledger, "skipped")?,
         waiting: 0,
     })
+}
+
+/// How what users did with a step is counted: only what they did something with is looked at. One step of a sequence goes
+/// through the feed.
+#[must_use]
+pub fn marks_statement(
+    backend: DatabaseBackend,
+    (app, notification): (AppId, NotificationId),
+    step: i32,
+    in_feed: bool,
+) -> Statement {
+    // SQLite prefers indexes that hold all rows.
+    let by = |index: &str| match backend {
+        DatabaseBackend::Sqlite => format!("INDEXED BY {index}"),
+        _ => String::new(),
+    };
+    let of = "x.app_id = $1 AND x.notification_id = $2";
+    let values: [Value; 2] = [app.into(), notification.into()];
+    if in_feed {
+        let sql = format!(
+            "SELECT COUNT(x.delivered_at) AS delivered, COUNT(x.read_at) AS viewed, COUNT(x.interacted_at) AS engaged, \
+             COUNT(e.topic) AS clicked FROM feed_items x {} LEFT JOIN feed_item_engagements e ON e.app_id = x.app_id \
+             AND e.feed_item_id = x.id AND e.topic = 'clicked' \
+             WHERE {of} AND (x.delivered_at IS NOT NULL OR x.interacted_at IS NOT NULL)",
+            by("feed_items_marked")
+        );
+        return Statement::from_sql_and_values(backend, sql, values);
+    }
+    let numbers = step_numbers(step);
+    let sql = format!(
+        "SELECT COUNT(x.delivered_at) AS delivered, COUNT(NULL) AS viewed, COUNT(NULL) AS engaged, \
+         COUNT(x.clicked_at) AS clicked FROM outgoing x {} WHERE {of} AND x.page_number BETWEEN $3 AND $4 \
+         AND (x.delivered_at IS NOT NULL OR x.clicked_at IS NOT NULL)",
+        by("outgoing_marked")
+    );
+    let numbers = [(*numbers.start()).into(), (*numbers.end()).into()];
+    Statement::from_sql_and_values(backend, sql, values.into_iter().chain(numbers))
 }
 
 /// Recipients in the ranges that wait for a step, or whose page of it is not done.

@@ -1,7 +1,7 @@
 //! Campaigns: how one is prepared, sent, held and ended, and what becomes of its recipients. What a page does for a
 //! recipient is in `batch.rs`.
 
-mod import;
+pub(crate) mod import;
 mod kept;
 mod life;
 mod look;

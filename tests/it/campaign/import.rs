@@ -57,7 +57,7 @@ pub(super) async fn read_all(world: &World) {
 }
 
 /// Imports a file to its end, and gives the job.
-pub(super) async fn imported(
+pub(crate) async fn imported(
     world: &World,
     shop: &Shop<'_>,
     id: &Value,

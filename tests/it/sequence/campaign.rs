@@ -1,12 +1,17 @@
 //! Sequences of campaigns: they are held, ended, counted and explained like everything else of them.
 
+use campanile::store::entity::notification;
+use campanile::store::sequence::marks_statement;
 use insta::assert_json_snapshot;
+use sea_orm::{ConnectionTrait, DatabaseBackend, EntityTrait};
 use serde_json::{Value, json};
 
-use super::{MINUTE, item, prepare, provided, read, settle, taken, uids};
-use crate::everywhere;
+use super::{MINUTE, item, prepare, provided, read, send, settle, taken, uids};
+use crate::campaign::import::imported;
+use crate::support::rpc::Door;
 use crate::support::shop::Shop;
-use crate::support::world::steady;
+use crate::support::world::{World, steady};
+use crate::{everywhere, on_both};
 
 /// A campaign that goes through the steps of a template, on its way.
 async fn sent(shop: &Shop<'_>, template: &str, recipients: &[String]) -> Value {
@@ -78,6 +83,102 @@ everywhere! {
         assert_eq!(steps, [(&json!("in_app"), &json!(0)), (&json!("push"), &json!(0))]);
         let plain = sent(&shop, "plain", &uids(2)).await;
         assert_eq!(ask(&shop, "GetCampaignSequenceMetrics", &plain).await, json!([]));
+    }
+
+    async fn a_preflight_tells_the_steps_in_their_order_and_what_each_comes_to_at_most(world) {
+        let (world, stub) = provided(world).await;
+        let shop = Shop::open(&world).await;
+        prepare(&shop).await;
+        let campaign = json!({"name": "Sale", "templateId": "two-steps", "ratePerSecond": 2});
+        let id = shop.call("CreateCampaign", json!({"campaign": campaign})).await.data()["id"].clone();
+        shop.call("AddCampaignRecipients", json!({"campaignId": id, "userIds": uids(3)})).await.data();
+        let forecast = async || ask(&shop, "PreflightCampaign", &id).await;
+        let found = forecast().await;
+        let first = json!({"channelType": "in_app", "step": 1, "deliveries": 3});
+        let second = json!({"channelType": "push", "step": 2, "deliveries": 3});
+        assert_eq!((&found["channels"], &found["reachable"]), (&json!([first, second]), &json!(3)));
+        assert_eq!(found["estimatedSeconds"], 2);
+        let watched = ask(&shop, "WatchCampaignPreflight", &id).await;
+        assert_eq!(watched.as_array().unwrap().last().unwrap()["data"], found);
+        // Without the switch both are served at once, in the order in which they stand.
+        let switch = |on: bool| json!({"templateId": "two-steps", "template": {"config": {"sequenceEnabled": on}}});
+        shop.call("UpdateTemplate", switch(false)).await.data();
+        let push = json!({"channelType": "push", "deliveries": 3});
+        assert_eq!(forecast().await["channels"], json!([push, {"channelType": "in_app", "deliveries": 3}]));
+        shop.call("UpdateTemplate", switch(true)).await.data();
+        // A step whose channel is off reaches nobody, and the next one everybody.
+        let bell = |on: bool| json!({"channelId": "bell", "channel": {"enabled": on}});
+        shop.call("UpdateChannel", bell(false)).await.data();
+        let closed = json!({"channelType": "in_app", "step": 1, "deliveries": 0, "reason": "channel_disabled"});
+        let found = forecast().await;
+        assert_eq!((&found["channels"], &found["reachable"]), (&json!([closed, second]), &json!(3)));
+        shop.call("UpdateChannel", bell(true)).await.data();
+        ask(&shop, "SendCampaign", &id).await;
+        settle(&world).await;
+        assert_eq!((shop.all_unread(&uids(3)).await, stub.taken().len()), (vec![1; 3], 0));
+    }
+
+    async fn an_audience_from_a_file_goes_through_the_steps_with_its_values(world) {
+        let (world, stub) = provided(world).await;
+        let shop = Shop::open(&world).await;
+        prepare(&shop).await;
+        let campaign = json!({"campaign": {"name": "Sale", "templateId": "three-steps"}});
+        let id = shop.call("CreateCampaign", campaign).await.data()["id"].clone();
+        let file = "user_id,name\nada,Ada\nbob,Bob\nno uid,Eve\ncyd,Cyd\n";
+        let job = imported(&world, &shop, &id, file, json!({})).await;
+        assert_eq!((&job["state"], &job["counts"]["added"]), (&json!("completed"), &json!(3)), "{job:#?}");
+        ask(&shop, "SendCampaign", &id).await;
+        settle(&world).await;
+        let feed = shop.as_user("cyd", "ListFeedItems", json!({})).await;
+        assert_eq!(feed.data()[0]["content"]["body"][0]["content"], "Hello Cyd");
+        read(&shop, "bob").await;
+        world.pass(5 * MINUTE);
+        settle(&world).await;
+        assert_eq!(taken(&stub), ["ada", "cyd"]);
+        let of_ada = stub.taken().into_iter().find(|one| one.address == "ada").unwrap();
+        assert_eq!(of_ada.content["title"], "Hello Ada");
+        assert_eq!(state(&shop, &id).await, json!(["sending", [0, 0, 3, 0, 0]]));
+        world.pass(10 * MINUTE);
+        settle(&world).await;
+        assert_eq!(taken(&stub), ["ada", "ada", "cyd", "cyd"]);
+        assert_eq!(state(&shop, &id).await, json!(["completed", [0, 0, 3, 0, 0]]));
+        let metrics = ask(&shop, "GetCampaignSequenceMetrics", &id).await;
+        let of = |field: &str| metrics.as_array().unwrap().iter().map(|step| step[field].clone()).collect::<Vec<_>>();
+        assert_eq!((of("requested"), of("stopped")), (vec![json!(3), json!(2), json!(2)], vec![json!(0), json!(1), json!(1)]));
+    }
+
+    async fn whoever_watches_sees_a_sequence_end_with_its_last_step_and_not_before(world) {
+        let (world, _stub) = provided(world).await;
+        let shop = Shop::open(&world).await;
+        prepare(&shop).await;
+        let campaign = sent(&shop, "two-steps", &uids(12)).await;
+        let message = send(&shop, "two-steps", &uids(32)[12..]).await;
+        // What was reached is told long before the next step is due.
+        let told = || tokio::time::sleep(std::time::Duration::from_millis(800));
+        let working = async {
+            told().await;
+            settle(&world).await;
+            told().await;
+            read(&shop, "user-00001").await;
+            world.pass(5 * MINUTE);
+            settle(&world).await;
+        };
+        let of_campaign = shop.call("WatchCampaign", json!({"campaignId": campaign}));
+        let of_message = shop.call("WatchNotification", json!({"notificationId": message}));
+        let (of_campaign, of_message, ()) = futures::join!(of_campaign, of_message, working);
+        for (events, under_way, total) in [(of_campaign.data(), "sending", 12), (of_message.data(), "dispatching", 20)] {
+            let events: Vec<_> = events.as_array().unwrap().iter().map(|event| &event["data"]).collect();
+            let (last, before) = events.split_last().unwrap();
+            let reached = |event: &Value| match &event["recipients"] {
+                Value::Null => event["sentCount"].clone(),
+                recipients => recipients["completed"].clone(),
+            };
+            assert!(before.iter().all(|event| event["status"] == under_way), "{events:#?}");
+            assert!(before.iter().all(|event| event["completedAt"].is_null()), "{events:#?}");
+            assert_eq!((reached(before[0]), reached(before.last().unwrap())), (json!(0), json!(total)), "{events:#?}");
+            assert_eq!((&last["status"], reached(last)), (&json!("completed"), json!(total)));
+            assert_eq!(last["completedAt"], "2024-01-15T12:05:00.000Z");
+        }
     }
 
     async fn a_pause_holds_a_step_beyond_its_time_and_moves_no_deadline(world) {
@@ -170,5 +271,83 @@ everywhere! {
         assert_eq!(taken(&stub), expected);
         let done = world.call("GetCampaign", &caller, json!({"campaignId": id})).await;
         assert_eq!(done.data()["status"], "completed");
+    }
+}
+
+/// How the database counts what users did with the steps of a campaign, in its own words.
+async fn plans(world: &World) -> [String; 2] {
+    let store = world.store().await;
+    crate::batch::execute(&store, "ANALYZE").await;
+    let backend = store.read().get_database_backend();
+    let (explain, column) = match backend {
+        DatabaseBackend::Postgres => ("EXPLAIN", "QUERY PLAN"),
+        _ => ("EXPLAIN QUERY PLAN", "detail"),
+    };
+    let found = notification::Entity::find().one(store.read()).await.unwrap().unwrap();
+    let mut plans = [String::new(), String::new()];
+    for (plan, (step, in_feed)) in plans.iter_mut().zip([(1, true), (2, false)]) {
+        let mut statement = marks_statement(backend, (found.app_id, found.id), step, in_feed);
+        statement.sql = format!("{explain} {}", statement.sql);
+        let rows = store.read().query_all_raw(statement).await.unwrap();
+        let lines: Vec<String> = rows.iter().map(|row| row.try_get("", column).unwrap()).collect();
+        *plan = lines.join("\n");
+    }
+    plans
+}
+
+on_both! {
+    async fn what_users_did_with_a_step_is_counted_by_an_index_of_what_they_did(db) {
+        let (world, _stub) = provided(World::start(db, Door::Rest).await).await;
+        let shop = Shop::open(&world).await;
+        prepare(&shop).await;
+        let id = sent(&shop, "two-steps", &uids(1_000)).await;
+        settle(&world).await;
+        for uid in ["user-00001", "user-00002", "user-00003"] {
+            read(&shop, uid).await;
+        }
+        // Engaged with by somebody whose device never told that it has it.
+        let clicked = json!({"feedItemId": item(&shop, "user-00004").await, "topic": "clicked"});
+        shop.as_user("user-00004", "ReportFeedItemEngagement", clicked).await.data();
+        world.pass(5 * MINUTE);
+        settle(&world).await;
+        let user = "(SELECT id FROM users WHERE uid = 'user-00009')";
+        let receipt = format!("UPDATE outgoing SET delivered_at = 1, clicked_at = 1 WHERE user_id = {user}");
+        crate::batch::execute(&world.store().await, String::leak(receipt)).await;
+        let metrics = ask(&shop, "GetCampaignSequenceMetrics", &id).await;
+        let of = |step: usize| ["requested", "stopped", "delivered", "viewed", "engaged", "clicked"].map(|field| metrics[step][field].as_i64().unwrap());
+        let delivered = of(0)[2];
+        assert!((3..=4).contains(&delivered), "{metrics:#}");
+        assert_eq!(of(0), [1_000, 0, delivered, 3, 1, 1]);
+        assert_eq!(of(1), [997, 3, 1, 0, 0, 1]);
+        for (plan, index) in plans(&world).await.iter().zip(["feed_items_marked", "outgoing_marked"]) {
+            assert!(plan.contains(index), "{plan}");
+        }
+    }
+
+    async fn every_step_of_a_campaign_keeps_to_its_rate(db) {
+        let (world, stub) = provided(World::start(db, Door::Rest).await).await;
+        let shop = Shop::open(&world).await;
+        prepare(&shop).await;
+        // Pages of ten, one in two seconds: the first is due at once.
+        let pause = || tokio::time::sleep(std::time::Duration::from_millis(2_050));
+        let campaign = json!({"campaign": {"name": "Slow", "templateId": "two-steps", "ratePerSecond": 5}});
+        let id = shop.call("CreateCampaign", campaign).await.data()["id"].clone();
+        shop.call("AddCampaignRecipients", json!({"campaignId": id, "userIds": uids(20)})).await.data();
+        ask(&shop, "SendCampaign", &id).await;
+        let reached = async || {
+            settle(&world).await;
+            let feeds: i64 = shop.all_unread(&uids(20)).await.iter().sum();
+            (feeds, stub.taken().len())
+        };
+        assert_eq!(reached().await, (10, 0));
+        pause().await;
+        assert_eq!(reached().await, (20, 0));
+        world.pass(5 * MINUTE);
+        pause().await;
+        assert_eq!(reached().await, (20, 10), "the pages of the second step");
+        assert_eq!(reached().await, (20, 10), "nothing more at once");
+        pause().await;
+        assert_eq!(reached().await, (20, 20));
+        assert_eq!(state(&shop, &id).await, json!(["completed", [0, 0, 20, 0, 0]]));
     }
 }
