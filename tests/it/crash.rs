@@ -7,6 +7,7 @@
 mod aging;
 mod campaign;
 mod check;
+mod grpc;
 mod load;
 mod once;
 mod points;
@@ -20,6 +21,7 @@ use campanile::failpoint::Point;
 
 use crate::on_both;
 use crate::support::database::{Backend, TestDatabase};
+use crate::support::rpc::Door;
 use aging::{age, keep_aging};
 use check::faults;
 use load::{Journal, Load, Pressure, shop};
@@ -96,22 +98,11 @@ on_both! {
     }
 
     async fn a_process_that_is_told_to_stop_under_full_load_fails_no_call_and_leaves_its_pages(db) {
-        let mut server = Server::start(&db, &[]).await;
-        shop(&server).await;
-        let load = Load::start(&server, Pressure::FULL);
-        for _ in 0..3 {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            let began = Instant::now();
-            server.stop().await;
-            assert!(began.elapsed() < STOP_MAX, "{:?}", began.elapsed());
-            server = Server::start(&db, &[]).await;
-            load.moved(&server);
-        }
-        let journal = load.end().await;
-        assert_eq!(journal.cut, Vec::<String>::new(), "calls that were taken and not answered");
-        assert_eq!(journal.put_off, 0, "calls that were answered with a refusal");
-        assert_eq!(settled(&server, &journal).await, Vec::<String>::new());
-        server.stop().await;
+        stops_under(&db, Pressure::FULL).await;
+    }
+
+    async fn a_process_that_is_told_to_stop_under_full_load_over_grpc_fails_no_call_and_leaves_its_pages(db) {
+        stops_under(&db, Pressure { door: Door::Grpc, ..Pressure::FULL }).await;
     }
 
     async fn a_process_starts_beside_one_that_writes_all_the_time(db) {
@@ -185,6 +176,34 @@ async fn processes_that_start_at_once_on_a_new_file_share_it() {
     for server in servers {
         server.stop().await;
     }
+}
+
+/// Tells a process to stop three times in the middle of a load.
+async fn stops_under(db: &TestDatabase, pressure: Pressure) {
+    let mut server = Server::start(db, &[]).await;
+    shop(&server).await;
+    let load = Load::start(&server, pressure);
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let began = Instant::now();
+        server.stop().await;
+        assert!(began.elapsed() < STOP_MAX, "{:?}", began.elapsed());
+        server = Server::start(db, &[]).await;
+        load.moved(&server);
+    }
+    let journal = load.end().await;
+    assert!(
+        journal.sent.len() > usize::try_from(pressure.clients).unwrap(),
+        "{journal:#?}"
+    );
+    assert_eq!(
+        journal.cut,
+        Vec::<String>::new(),
+        "calls that were taken and not answered"
+    );
+    assert_eq!(journal.put_off, 0, "calls that were answered with a refusal");
+    assert_eq!(settled(&server, &journal).await, Vec::<String>::new());
+    server.stop().await;
 }
 
 /// Says how much it was that nothing was lost of.

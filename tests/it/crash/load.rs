@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::aging::Kind;
+use super::grpc::{self, Link};
 use super::server::{KEY, Server, chance};
+use crate::support::rpc::Door;
 use crate::support::server::http2;
 use crate::support::shop::card;
 
@@ -156,12 +158,17 @@ pub(super) async fn some(server: &Server, count: u32) -> Journal {
 
 pub(super) fn sent(kind: Kind, receivers: Vec<String>, body: &[u8]) -> Sent {
     let body: Value = serde_json::from_slice(body).unwrap();
+    recorded(kind, receivers, body["data"].clone())
+}
+
+/// A send that was answered with this.
+pub(super) fn recorded(kind: Kind, receivers: Vec<String>, answer: Value) -> Sent {
     Sent {
-        id: body["data"]["notificationId"].as_str().unwrap().to_owned(),
+        id: answer["notificationId"].as_str().unwrap().to_owned(),
         kind,
         receivers,
         failed: BTreeSet::new(),
-        answer: body["data"].clone(),
+        answer,
     }
 }
 
@@ -173,6 +180,8 @@ pub(super) struct Pressure {
     pub(super) pause: Duration,
     /// Whether sends of every kind are made; else plain ones.
     pub(super) ages: bool,
+    /// How sends are made.
+    pub(super) door: Door,
 }
 
 impl Pressure {
@@ -180,11 +189,13 @@ impl Pressure {
         clients: 4,
         pause: Duration::from_millis(20),
         ages: false,
+        door: Door::Rest,
     };
     pub(super) const FULL: Self = Self {
         clients: 24,
         pause: Duration::ZERO,
         ages: false,
+        door: Door::Rest,
     };
 }
 
@@ -232,7 +243,9 @@ impl Load {
         let shared = Arc::new(Shared::new(server));
         let mut clients = JoinSet::new();
         for number in 0..pressure.clients {
-            clients.spawn(Caller::new(number, Arc::clone(&shared)).send_on(pressure));
+            let caller = Caller::new(number, Arc::clone(&shared));
+            // Every other one keeps its connection.
+            clients.spawn(caller.send_on(pressure, Link::new(number % 2 == 0)));
         }
         Self { shared, clients }
     }
@@ -302,7 +315,7 @@ impl Caller {
         self.shared.ended.load(Ordering::Relaxed)
     }
 
-    async fn send_on(self, pressure: Pressure) -> Journal {
+    async fn send_on(self, pressure: Pressure, mut link: Link) -> Journal {
         let mut journal = Journal::default();
         while !self.is_over() {
             // Each client begins with a batch that it watches and an item that it reads; then chance decides.
@@ -313,9 +326,20 @@ impl Caller {
             };
             let receivers = receivers(if is_batch { BATCH } else { 3 }, USERS);
             let key = self.key();
-            let (status, body) = self.call(|url| message(&self.http, url, &key, kind, &receivers)).await;
+            let (status, body) = match pressure.door {
+                Door::Rest => self.call(|url| message(&self.http, url, &key, kind, &receivers)).await,
+                Door::Grpc => loop {
+                    let outcome = link.attempt(&self.url(), &key, kind, &receivers).await;
+                    if let Some(answer) = self.note(outcome).await {
+                        break answer;
+                    }
+                },
+            };
             assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
-            let sent = sent(kind, receivers, &body);
+            let sent = match pressure.door {
+                Door::Rest => sent(kind, receivers, &body),
+                Door::Grpc => grpc::sent(kind, receivers, &body),
+            };
             // What is old may be gone before anybody looks.
             if looks && is_batch && kind != Kind::Old {
                 journal.seen.extend(self.watch(&sent).await);
@@ -332,16 +356,24 @@ impl Caller {
     /// Calls until there is an answer.
     pub(super) async fn call(&self, call: impl Fn(&str) -> RequestBuilder) -> (u16, bytes::Bytes) {
         loop {
-            match attempt(call(&self.url())).await {
-                Outcome::Answered(status, body) => return (status, body),
-                Outcome::PutOff => {
-                    self.shared.put_off.fetch_add(1, Ordering::Relaxed);
-                }
-                Outcome::Refused => {}
-                Outcome::Cut(fault) => self.shared.cut.lock().unwrap().push(fault),
+            if let Some(answer) = self.note(attempt(call(&self.url())).await).await {
+                return answer;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// What was answered. Otherwise notes why nothing was, and waits a little.
+    async fn note(&self, outcome: Outcome) -> Option<(u16, bytes::Bytes)> {
+        match outcome {
+            Outcome::Answered(status, body) => return Some((status, body)),
+            Outcome::PutOff => {
+                self.shared.put_off.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::Refused => {}
+            Outcome::Cut(fault) => self.shared.cut.lock().unwrap().push(fault),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        None
     }
 
     /// Reads the item of a send's first receiver.
