@@ -4,7 +4,7 @@
 //! Its times go by the clock of the database, as those of leases do.
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Statement};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseBackend, EntityTrait, IntoActiveModel, QueryFilter, Statement};
 
 use super::entity::lane::{Column, Entity, Model};
 use super::notification::small;
@@ -77,17 +77,8 @@ pub async fn insert_lane(
 /// # Errors
 /// Those of the database.
 pub async fn find_ready(db: &impl ConnectionTrait, after: AppId) -> Result<Option<Ready>> {
-    let backend = db.get_database_backend();
-    let (clock, open) = (clock(backend), open_pages(backend));
-    let sql = format!(
-        "SELECT l.app_id, l.notification_id, l.rate_per_second FROM lanes l \
-         WHERE l.app_id > $1 AND l.state = {OPEN} AND l.next_due <= {clock} AND EXISTS (SELECT 1 FROM {open} \
-         WHERE p.app_id = l.app_id AND p.notification_id = l.notification_id AND p.state <> 3 \
-         AND (p.lease_until IS NULL OR p.lease_until <= {clock})) \
-         ORDER BY l.app_id, l.priority, l.notification_id LIMIT 1"
-    );
     let row = db
-        .query_one_raw(Statement::from_sql_and_values(backend, sql, [after.into()]))
+        .query_one_raw(ready_statement(db.get_database_backend(), after))
         .await?;
     let ready = row.map(|row| {
         let rate: Option<i32> = row.try_get("", "rate_per_second")?;
@@ -98,6 +89,20 @@ pub async fn find_ready(db: &impl ConnectionTrait, after: AppId) -> Result<Optio
         })
     });
     ready.transpose()
+}
+
+/// How it is found.
+#[must_use]
+pub fn ready_statement(backend: DatabaseBackend, after: AppId) -> Statement {
+    let (clock, open) = (clock(backend), open_pages(backend));
+    let sql = format!(
+        "SELECT l.app_id, l.notification_id, l.rate_per_second FROM lanes l \
+         WHERE l.app_id > $1 AND l.state = {OPEN} AND l.next_due <= {clock} AND EXISTS (SELECT 1 FROM {open} \
+         WHERE p.app_id = l.app_id AND p.notification_id = l.notification_id AND p.state <> 3 \
+         AND (p.lease_until IS NULL OR p.lease_until <= {clock})) \
+         ORDER BY l.app_id, l.priority, l.notification_id LIMIT 1"
+    );
+    Statement::from_sql_and_values(backend, sql, [after.into()])
 }
 
 /// Moves the time before which nothing more is claimed from a lane that is limited, by what so many recipients take, unless

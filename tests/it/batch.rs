@@ -1,6 +1,8 @@
 //! Batches: what their callers see while workers do them, and that workers which stop, stand still or come at once serve
 //! every receiver exactly once. That killed processes do not change that is proven in `crash.rs`.
 
+mod waiting;
+
 use std::time::Duration;
 
 use campanile::domain::dispatch::{self, Dispatching, Step};
