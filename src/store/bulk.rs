@@ -1,9 +1,11 @@
-//! Many rows in one statement: UNNEST on PostgreSQL, `json_each` on SQLite. It never splits a batch, because its statement
+//! Many rows in one statement: UNNEST on PostgreSQL, packed values on SQLite. It never splits a batch, because its statement
 //! is one fact of its transaction; who has more rows than fit makes pages of them.
 //!
-//! The text of a statement does not depend on the number of rows, so it is prepared once.
+//! The text of a statement depends on the number of rows only as far as one row differs from many, and on SQLite on which
+//! columns say the same in all of them, so it is prepared seldom.
 
-use data_encoding::HEXLOWER;
+mod packed;
+
 use sea_orm::sea_query::{ArrayType, ValueType};
 use sea_orm::{
     ColumnTrait, ColumnType, ConnectionTrait, DatabaseBackend, EntityTrait, IdenStatic, Iterable, ModelTrait,
@@ -12,6 +14,8 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::model::{Error, Result};
+
+use packed::Form;
 
 /// Rows as a table that a statement can select from or join, built column by column.
 ///
@@ -26,6 +30,10 @@ use crate::model::{Error, Result};
 /// ```
 pub struct Rows {
     backend: DatabaseBackend,
+    /// How many there are; unknown before the first column.
+    count: Option<usize>,
+    /// Whether a column has more or fewer values than the first one.
+    uneven: bool,
     columns: Vec<Column>,
 }
 
@@ -33,7 +41,37 @@ struct Column {
     name: String,
     kind: Option<Kind>,
     nullable: bool,
+    /// How SQLite takes the values.
+    form: Form,
+    /// Of every row, or a single one that all rows have.
     values: Vec<Value>,
+}
+
+impl Column {
+    fn new(backend: DatabaseBackend, name: &str, (kind, nullable): (Option<Kind>, bool), values: Vec<Value>) -> Self {
+        let form = match backend {
+            DatabaseBackend::Postgres => Form::Rich,
+            _ => Form::of(kind, &values),
+        };
+        Self {
+            name: name.to_owned(),
+            kind,
+            nullable,
+            form,
+            values,
+        }
+    }
+
+    /// One whose single value SQLite takes for all rows.
+    fn same(name: &str, (kind, nullable): (Option<Kind>, bool), value: Value) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            nullable,
+            form: Form::Same,
+            values: vec![value],
+        }
+    }
 }
 
 /// The column types of the schema that are written in bulk.
@@ -106,6 +144,8 @@ impl Rows {
     pub fn new(db: &impl ConnectionTrait) -> Self {
         Self {
             backend: db.get_database_backend(),
+            count: None,
+            uneven: false,
             columns: Vec::new(),
         }
     }
@@ -113,13 +153,66 @@ impl Rows {
     /// The same with one more column. All columns must have equally many values.
     #[must_use]
     pub fn column<V: ValueType + Into<Value>>(mut self, name: &str, values: impl IntoIterator<Item = V>) -> Self {
-        self.columns.push(Column {
-            name: name.to_owned(),
-            kind: Kind::of_value(&V::array_type()),
-            nullable: V::is_option(),
-            values: values.into_iter().map(Into::into).collect(),
-        });
+        let shape = (Kind::of_value(&V::array_type()), V::is_option());
+        let values: Vec<Value> = values.into_iter().map(Into::into).collect();
+        let rows = values.len();
+        self.push(Column::new(self.backend, name, shape, values), rows);
         self
+    }
+
+    /// The same with one more column, whose values follow from a part of each thing. Where all have the same part, as
+    /// nearly everything that is sent to many has, it is made into a value only once.
+    ///
+    /// # Errors
+    /// Those of `value`.
+    pub fn of_each<T, K, V>(
+        mut self,
+        name: &str,
+        things: &[T],
+        part: impl Fn(&T) -> &K,
+        value: impl Fn(&K) -> Result<V>,
+    ) -> Result<Self>
+    where
+        K: PartialEq + ?Sized,
+        V: ValueType + Into<Value>,
+    {
+        let made = |thing: &T| Ok::<Value, Error>(value(part(thing))?.into());
+        let shape = (Kind::of_value(&V::array_type()), V::is_option());
+        let same = things
+            .split_first()
+            .filter(|(first, others)| others.iter().all(|other| part(other) == part(first)));
+        let column = match same.filter(|_| self.backend == DatabaseBackend::Sqlite) {
+            Some((first, _)) => Column::same(name, shape, made(first)?),
+            None => Column::new(
+                self.backend,
+                name,
+                shape,
+                things.iter().map(made).collect::<Result<_>>()?,
+            ),
+        };
+        self.push(column, things.len());
+        Ok(self)
+    }
+
+    /// The same with one more column, which says the same of all rows. It is not the first one.
+    #[must_use]
+    pub fn same<V: ValueType + Into<Value>>(mut self, name: &str, value: V) -> Self {
+        let (shape, value) = ((Kind::of_value(&V::array_type()), V::is_option()), value.into());
+        let column = match self.backend {
+            DatabaseBackend::Postgres => Column::new(self.backend, name, shape, vec![value; self.count()]),
+            _ => Column::same(name, shape, value),
+        };
+        self.push(column, self.count());
+        self
+    }
+
+    fn push(&mut self, column: Column, rows: usize) {
+        self.uneven |= *self.count.get_or_insert(rows) != rows;
+        self.columns.push(column);
+    }
+
+    fn count(&self) -> usize {
+        self.count.unwrap_or_default()
     }
 
     /// The rows as an item of a FROM clause, in the order in which they were given.
@@ -127,13 +220,12 @@ impl Rows {
     /// # Errors
     /// Internal, for a column of a type that is not written in bulk, or of another length than the others.
     pub fn table(&self, alias: &str) -> Result<String> {
-        let rows = self.columns.first().map_or(0, |column| column.values.len());
-        if self.columns.iter().any(|column| column.values.len() != rows) {
+        if self.uneven {
             return Err(Error::internal("the columns of a bulk statement differ in length"));
         }
         match self.backend {
             DatabaseBackend::Postgres => self.unnest(alias),
-            _ => self.json_each(alias),
+            _ => packed::table(&self.columns, self.count(), alias),
         }
     }
 
@@ -162,7 +254,7 @@ impl Rows {
     pub fn statement(self, sql: String, further: impl IntoIterator<Item = Value>) -> Result<Statement> {
         let mut values = match self.backend {
             DatabaseBackend::Postgres => arrays(&self.columns)?,
-            _ => vec![document(&self.columns)?.into()],
+            _ => packed::values(&self.columns, self.count())?,
         };
         values.extend(further);
         Ok(Statement::from_sql_and_values(self.backend, sql, values))
@@ -171,7 +263,7 @@ impl Rows {
     fn own_parameters(&self) -> usize {
         match self.backend {
             DatabaseBackend::Postgres => self.columns.iter().map(|column| 1 + usize::from(column.nullable)).sum(),
-            _ => 1,
+            _ => packed::parameters(&self.columns, self.count()),
         }
     }
 
@@ -193,22 +285,6 @@ impl Rows {
         let (columns, arrays, names) = (columns.join(", "), arrays.join(", "), names.join(", "));
         Ok(format!(
             "(SELECT {columns} FROM UNNEST({arrays}) AS u ({names})) AS {alias}"
-        ))
-    }
-
-    /// The text of a row is taken out of the document once and not once for each column.
-    fn json_each(&self, alias: &str) -> Result<String> {
-        let mut columns = Vec::new();
-        for (index, column) in self.columns.iter().enumerate() {
-            columns.push(match column.kind.ok_or_else(unsupported)? {
-                // Ids are sixteen bytes in the table. Bytes are hexadecimal in JSON.
-                Kind::Id | Kind::Bytes => format!("unhex(json ->> {index}) AS \"{}\"", column.name),
-                _ => format!("json ->> {index} AS \"{}\"", column.name),
-            });
-        }
-        Ok(format!(
-            "(WITH given (json) AS MATERIALIZED (SELECT value FROM json_each($1)) SELECT {} FROM given) AS {alias}",
-            columns.join(", ")
         ))
     }
 }
@@ -235,30 +311,6 @@ fn arrays(columns: &[Column]) -> Result<Vec<Value>> {
         arrays.extend(mask.map(|mask| Value::Array(ArrayType::Bool, Some(Box::new(mask)))));
     }
     Ok(arrays)
-}
-
-fn document(columns: &[Column]) -> Result<String> {
-    let rows = columns.first().map_or(0, |column| column.values.len());
-    let mut document: Vec<Vec<serde_json::Value>> = vec![Vec::with_capacity(columns.len()); rows];
-    for column in columns {
-        for (row, value) in document.iter_mut().zip(&column.values) {
-            row.push(json(value)?);
-        }
-    }
-    serde_json::to_string(&document).map_err(Error::internal)
-}
-
-fn json(value: &Value) -> Result<serde_json::Value> {
-    Ok(match value {
-        Value::Uuid(id) => id.map(|id| id.simple().to_string()).into(),
-        Value::String(text) => text.clone().into(),
-        Value::SmallInt(number) => (*number).into(),
-        Value::Int(number) => (*number).into(),
-        Value::BigInt(number) => (*number).into(),
-        Value::Bool(flag) => (*flag).into(),
-        Value::Bytes(bytes) => bytes.as_ref().map(|bytes| HEXLOWER.encode(bytes)).into(),
-        _ => return Err(unsupported()),
-    })
 }
 
 /// Inserts rows, except those whose keys are taken, and gives the ids of the rows that are new.
@@ -301,24 +353,34 @@ pub async fn insert_all<E>(db: &impl ConnectionTrait, rows: &[E::Model]) -> Resu
 where
     E: EntityTrait,
 {
-    let source = source::<E>(db, rows);
-    let sql = insert::<E>(&source)?;
-    db.execute_raw(source.statement(sql, [])?).await?;
+    insert_rows::<E>(db, source::<E>(db, rows)).await
+}
+
+/// The same with rows that were built column by column, of which none may be missing.
+///
+/// # Errors
+/// Those of the database.
+pub async fn insert_rows<E>(db: &impl ConnectionTrait, rows: Rows) -> Result<()>
+where
+    E: EntityTrait,
+{
+    let sql = insert::<E>(&rows)?;
+    db.execute_raw(rows.statement(sql, [])?).await?;
     Ok(())
 }
 
 fn source<E: EntityTrait>(db: &impl ConnectionTrait, rows: &[E::Model]) -> Rows {
+    let backend = db.get_database_backend();
     let columns = E::Column::iter().map(|column| {
         let definition = column.def();
-        Column {
-            name: column.as_str().to_owned(),
-            kind: Kind::of_column(definition.get_column_type()),
-            nullable: definition.is_null(),
-            values: rows.iter().map(|row| row.get(column)).collect(),
-        }
+        let shape = (Kind::of_column(definition.get_column_type()), definition.is_null());
+        let values = rows.iter().map(|row| row.get(column)).collect();
+        Column::new(backend, column.as_str(), shape, values)
     });
     Rows {
-        backend: db.get_database_backend(),
+        backend,
+        count: Some(rows.len()),
+        uneven: false,
         columns: columns.collect(),
     }
 }

@@ -15,7 +15,7 @@ use crate::model::page::{Page, PageRequest};
 use crate::model::tag::TagMatch;
 use crate::model::template::DataType;
 use crate::model::{Result, Timestamp};
-use crate::store::bulk;
+use crate::store::bulk::{self, Rows};
 use crate::store::entity::{feed_item, feed_item_engagement as engagement, user};
 use crate::store::list::{SortBy, list};
 use crate::store::tag::tagged;
@@ -215,39 +215,39 @@ async fn add_engagements(db: &impl ConnectionTrait, app: AppId, items: &mut [Sto
 /// # Errors
 /// Those of the database.
 pub async fn insert_items(db: &impl ConnectionTrait, app: AppId, items: &[(StoredItem, i64)]) -> Result<()> {
-    let rows = items.iter().map(|(item, seq)| row_of(app, item, *seq));
-    bulk::insert_all::<feed_item::Entity>(db, &rows.collect::<Result<Vec<_>>>()?).await
+    type New = (StoredItem, i64);
+    let rows = Rows::new(db)
+        .of_each("id", items, |new: &New| &new.0.id, |id| Ok(*id))?
+        .same("app_id", app)
+        .of_each("user_id", items, |new| &new.0.user, |user| Ok(*user))?
+        .of_each("notification_id", items, |new| &new.0.notification_id, |id| Ok(*id))?
+        .of_each("delivery_id", items, |new| &new.0.id, |id| Ok(id.uuid()))?
+        .of_each("template_version_id", items, |new| &new.0.version_id, |id| Ok(*id))?
+        .of_each("channel_id", items, |new| &new.0.channel_id, |id| Ok(*id))?
+        .of_each("seq", items, |new| &new.1, |seq| Ok(*seq))?
+        // A new item's change number is its own number until it changes.
+        .of_each("change_seq", items, |new| &new.1, |seq| Ok(*seq))?
+        .of_each("category_id", items, |new| &new.0.category_id, |id| Ok(*id))?
+        .of_each("category_name", items, |new| &new.0.category_name, |name| Ok(text(name)))?
+        .of_each("filterable", items, |new| &new.0.filterable, |flag| Ok(*flag))?
+        .of_each("label", items, |new| &new.0.label, |label| Ok(label.clone()))?
+        .of_each("alternative_text", items, |new| &new.0.alternative_text, |text| Ok(text.clone()))?
+        .of_each("tags", items, |new| &new.0.tags, Json::of)?
+        .of_each("data_type", items, |new| &new.0.data_type, |kind| Ok(kind.number()))?
+        .of_each("variables", items, |new| &new.0.variables, Json::of)?
+        .of_each("counted", items, |new| &new.0.state.counted, |flag| Ok(*flag))?
+        .of_each("sent_at", items, |new| &new.0.sent_at, |at| Ok(*at))?
+        .of_each("delivered_at", items, |new| &new.0.state.delivered_at, |at| Ok(*at))?
+        .of_each("read_at", items, |new| &new.0.state.read_at, |at| Ok(*at))?
+        .of_each("interacted_at", items, |new| &new.0.state.interacted_at, |at| Ok(*at))?
+        .of_each("expires_at", items, |new| &new.0.expires_at, |at| Ok(*at))?
+        .of_each("deleted_at", items, |new| &new.0.state.deleted_at, |at| Ok(*at))?
+        .of_each("created_at", items, |new| &new.0.sent_at, |at| Ok(*at))?;
+    bulk::insert_rows::<feed_item::Entity>(db, rows).await
 }
 
-/// A new item's row. Its change number is its own number until it changes.
-fn row_of(app: AppId, item: &StoredItem, seq: i64) -> Result<feed_item::Model> {
-    Ok(feed_item::Model {
-        id: item.id,
-        app_id: app,
-        user_id: item.user,
-        notification_id: item.notification_id,
-        delivery_id: item.id.uuid().into(),
-        template_version_id: item.version_id,
-        channel_id: item.channel_id,
-        seq,
-        change_seq: seq,
-        category_id: item.category_id,
-        category_name: item.category_name.as_ref().map(ToString::to_string),
-        filterable: item.filterable,
-        label: item.label.clone(),
-        alternative_text: item.alternative_text.clone(),
-        tags: Json::of(&item.tags)?,
-        data_type: item.data_type.number(),
-        variables: Json::of(&item.variables)?,
-        counted: item.state.counted,
-        sent_at: item.sent_at,
-        delivered_at: item.state.delivered_at,
-        read_at: item.state.read_at,
-        interacted_at: item.state.interacted_at,
-        expires_at: item.expires_at,
-        deleted_at: item.state.deleted_at,
-        created_at: item.sent_at,
-    })
+fn text(name: &Option<Name>) -> Option<String> {
+    name.as_ref().map(ToString::to_string)
 }
 
 fn item_of(row: feed_item::Model) -> Result<StoredItem> {

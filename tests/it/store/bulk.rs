@@ -81,6 +81,51 @@ on_both! {
         assert_eq!(read.unwrap(), rows);
     }
 
+    async fn rows_that_are_alike_come_out_as_they_went_in(db) {
+        let store = db.open().await;
+        let user = UserId::new(at(0));
+        let alike = |count: i64| {
+            let of = |n: i64| delivery::Model {
+                id: DeliveryId::new(at(n)),
+                step: i32::try_from(n).unwrap() - 1,
+                reason: (count > 2).then(|| "the same".to_owned()),
+                ..deliveries(AppId::new(at(0)), NotificationId::new(at(0)), &[user]).remove(0)
+            };
+            (0..count).map(of).collect::<Vec<_>>()
+        };
+        for count in [1, 2, 3] {
+            let rows = alike(count);
+            let written = rows.clone();
+            let write = store.write(move |tx| {
+                let rows = written.clone();
+                Box::pin(async move {
+                    insert_all::<delivery::Entity>(tx, &rows).await?;
+                    // Not one value differs, and they are two rows all the same.
+                    let twins = Rows::new(tx).column("user_id", [user, user]).same("address", "nowhere".to_owned());
+                    let sql = format!("UPDATE deliveries SET address = (SELECT MAX(r.address) FROM {0}), \
+                        updated_at = (SELECT COUNT(*) FROM {0} WHERE r.user_id = deliveries.user_id)", twins.table("r")?);
+                    tx.execute_raw(twins.statement(sql, [])?).await?;
+                    Ok(())
+                })
+            });
+            write.await.unwrap();
+            let read = delivery::Entity::find().order_by_asc(delivery::Column::Step).all(store.read()).await.unwrap();
+            let changed = rows.into_iter().map(|row| delivery::Model {
+                address: "nowhere".to_owned(),
+                updated_at: Timestamp::from_millis(2).unwrap(),
+                ..row
+            });
+            assert_eq!(read, changed.collect::<Vec<_>>());
+            store
+                .write(|tx| Box::pin(async move {
+                    tx.execute_unprepared("DELETE FROM deliveries").await?;
+                    Ok(())
+                }))
+                .await
+                .unwrap();
+        }
+    }
+
     async fn taken_keys_are_passed_over_and_the_new_ids_are_told(db) {
         let store = db.open().await;
         let (app, notification) = (AppId::new(at(0)), NotificationId::new(at(0)));
