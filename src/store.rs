@@ -27,6 +27,7 @@ pub mod delivery;
 pub mod entity;
 mod error;
 pub mod feed;
+mod gather;
 mod group;
 pub mod idempotency;
 pub mod import;

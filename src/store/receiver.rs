@@ -7,12 +7,14 @@ use std::ops::RangeInclusive;
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, ModelTrait, QueryFilter, QueryOrder,
-    QuerySelect, Select, Value,
+    QuerySelect, Select, Statement, Value,
 };
+use serde::Deserialize;
 
 use super::bulk;
 use super::delivery::{Served, list_deliveries};
 use super::entity::{delivery, notification, notification_recipient as recipient, page};
+use super::gather::{self, Field};
 use super::list::{SortBy, list};
 use super::notification::Shape;
 use super::value::Json;
@@ -31,7 +33,7 @@ use crate::model::{Error, Result};
 const INSERTED_MAX: usize = 1_000;
 
 /// The recipients of one notification, and the values that some have of their own.
-pub type Accepted<'n> = (
+pub type Accepting<'n> = (
     NotificationId,
     &'n [PlannedRecipient],
     &'n BTreeMap<Uid, VariableValues>,
@@ -41,7 +43,7 @@ pub type Accepted<'n> = (
 ///
 /// # Errors
 /// Those of the database.
-pub async fn insert_recipients(db: &impl ConnectionTrait, app: AppId, notifications: &[Accepted<'_>]) -> Result<()> {
+pub async fn insert_recipients(db: &impl ConnectionTrait, app: AppId, notifications: &[Accepting<'_>]) -> Result<()> {
     let all: Vec<_> = notifications
         .iter()
         .flat_map(|(notification, recipients, own)| recipients.iter().map(|one| (*notification, one, *own)))
@@ -89,6 +91,26 @@ pub struct Recipient {
     pub own: VariableValues,
 }
 
+/// What a page reads of a recipient's row.
+#[derive(Deserialize, FromQueryResult)]
+struct Accepted {
+    seq: i64,
+    uid: String,
+    user_id: Option<UserId>,
+    variables: String,
+    outcome: i16,
+}
+
+impl Accepted {
+    const FIELDS: [Field; 5] = [
+        Field::Plain("seq"),
+        Field::Plain("uid"),
+        Field::Id("user_id"),
+        Field::Plain("variables"),
+        Field::Plain("outcome"),
+    ];
+}
+
 /// Recipients by their numbers, both included.
 ///
 /// # Errors
@@ -99,11 +121,20 @@ pub async fn list_recipients(
     from: i64,
     to: i64,
 ) -> Result<Vec<Recipient>> {
-    let rows = of(app, notification)
-        .filter(recipient::Column::Seq.between(from, to))
-        .order_by_asc(recipient::Column::Seq)
-        .all(db)
-        .await?;
+    let backend = db.get_database_backend();
+    let sql = gather::select(
+        backend,
+        &Accepted::FIELDS,
+        &gather::Source {
+            table: "r",
+            rest: "notification_recipients r WHERE r.app_id = $1 AND r.notification_id = $2 AND r.seq BETWEEN $3 AND $4",
+            postgres: "ORDER BY r.seq",
+        },
+    );
+    let values: [Value; 4] = [app.into(), notification.into(), from.into(), to.into()];
+    let statement = Statement::from_sql_and_values(backend, sql, values);
+    let mut rows: Vec<Accepted> = gather::rows(db, statement).await?;
+    rows.sort_unstable_by_key(|row| row.seq);
     let recipients = rows.into_iter().map(|row| {
         let user = match (RecipientOutcome::of_number(row.outcome), row.user_id) {
             (RecipientOutcome::Planned, Some(user)) => Resolved::Active(user),
@@ -121,7 +152,7 @@ pub async fn list_recipients(
             seq: row.seq,
             uid: Uid::stored(row.uid),
             user,
-            own: row.variables.read()?,
+            own: serde_json::from_str(&row.variables).map_err(Error::internal)?,
         })
     });
     recipients.collect()

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict, SelectStatement, UnionType};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, IntoActiveModel, QueryFilter, QueryResult,
-    QuerySelect, QueryTrait, Select, Set,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, EntityTrait, FromQueryResult, IntoActiveModel,
+    QueryFilter, QuerySelect, QueryTrait, Select, Set,
 };
+
+use serde::Deserialize;
 
 use super::bulk::{self, Rows};
 use super::entity::user;
+use super::gather::{self, Field};
 use super::list::{SortBy, list};
 use super::load::{Cell, Load, Source};
 use super::tag::tagged;
@@ -184,15 +187,21 @@ async fn find_candidates(
     if uids.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let rows = Rows::new(db).column("uid", uids.iter().map(|uid| uid.to_string()));
-    let join = rows.join();
-    let sql = format!(
-        "SELECT u.uid, u.id, u.last_active_at, u.deactivated_at, u.deleted_at FROM {} {join} users u ON u.app_id = {} AND u.uid = r.uid {lock}",
-        rows.table("r")?,
-        rows.parameter(0),
+    let given = Rows::new(db).column("uid", uids.iter().map(|uid| uid.to_string()));
+    let rest = format!(
+        "{} {} users u ON u.app_id = {} AND u.uid = r.uid",
+        given.table("r")?,
+        given.join(),
+        given.parameter(0),
     );
-    let found = db.query_all_raw(rows.statement(sql, [app.into()])?).await?;
-    found.iter().map(candidate_of).collect()
+    let from = gather::Source {
+        table: "u",
+        rest: &rest,
+        postgres: lock,
+    };
+    let sql = gather::select(db.get_database_backend(), &Found::FIELDS, &from);
+    let found: Vec<Found> = gather::rows(db, given.statement(sql, [app.into()])?).await?;
+    found.into_iter().map(candidate_of).collect()
 }
 
 /// A user that is not deleted.
@@ -482,14 +491,38 @@ fn user_of(row: user::Model, now: Timestamp) -> Result<User> {
     })
 }
 
-fn candidate_of(row: &QueryResult) -> Result<(Uid, Candidate)> {
-    let candidate = Candidate {
-        id: row.try_get("", "id")?,
-        last_active_at: row.try_get("", "last_active_at")?,
-        deactivated_at: row.try_get("", "deactivated_at")?,
-        deleted_at: row.try_get("", "deleted_at")?,
+/// What is read of a row to find out whether the user may be sent to.
+#[derive(Deserialize, FromQueryResult)]
+struct Found {
+    uid: String,
+    id: UserId,
+    last_active_at: Option<i64>,
+    deactivated_at: Option<i64>,
+    deleted_at: Option<i64>,
+}
+
+impl Found {
+    const FIELDS: [Field; 5] = [
+        Field::Plain("uid"),
+        Field::Id("id"),
+        Field::Plain("last_active_at"),
+        Field::Plain("deactivated_at"),
+        Field::Plain("deleted_at"),
+    ];
+}
+
+fn candidate_of(found: Found) -> Result<(Uid, Candidate)> {
+    let time = |millis: Option<i64>| {
+        let time = millis.map(|millis| Timestamp::from_millis(millis).ok_or("not an instant"));
+        time.transpose().map_err(Error::internal)
     };
-    Ok((Uid::stored(row.try_get("", "uid")?), candidate))
+    let candidate = Candidate {
+        id: found.id,
+        last_active_at: time(found.last_active_at)?,
+        deactivated_at: time(found.deactivated_at)?,
+        deleted_at: time(found.deleted_at)?,
+    };
+    Ok((Uid::stored(found.uid), candidate))
 }
 
 fn row_of(app: AppId, user: &User) -> Result<user::Model> {

@@ -3,11 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sea_orm::{ConnectionTrait, DatabaseBackend};
+use sea_orm::{ConnectionTrait, DatabaseBackend, FromQueryResult};
+use serde::Deserialize;
 
 use crate::model::Result;
 use crate::model::id::{AppId, CategoryId, UserId};
 use crate::store::bulk::Rows;
+use crate::store::gather::{self, Field};
+
+/// Rows that SQLite answers a write with at most. Looking more of them up in one go costs less than handing each over.
+const RETURNED_MAX: usize = 8;
 
 /// The last numbers of some users' feeds, whose rows stay locked until the transaction ends. A user without items has
 /// none. They are locked in the order of the users, as every send locks them, so that nobody waits in a circle.
@@ -60,17 +65,51 @@ pub async fn advance_heads(
         .column("user_id", items.keys().copied())
         .column("items", items.values().copied());
     let (source, app_id) = (rows.table("new_items")?, rows.parameter(0));
-    let sql = format!(
+    let upsert = format!(
         "INSERT INTO feed_heads (app_id, user_id, seq, unread, purged_seq) \
          SELECT {app_id}, user_id, items, items, 0 FROM {source} WHERE TRUE ORDER BY user_id \
          ON CONFLICT (app_id, user_id) DO UPDATE SET seq = feed_heads.seq + excluded.seq, \
-         unread = feed_heads.unread + excluded.unread RETURNING user_id, seq"
+         unread = feed_heads.unread + excluded.unread"
     );
+    if db.get_database_backend() == DatabaseBackend::Sqlite && items.len() > RETURNED_MAX {
+        db.execute_raw(rows.statement(upsert, [app.into()])?).await?;
+        return last_numbers(db, app, items.keys().copied()).await;
+    }
+    let sql = format!("{upsert} RETURNING user_id, seq");
     let heads = db.query_all_raw(rows.statement(sql, [app.into()])?).await?;
     let seqs = heads
         .iter()
         .map(|head| Ok((head.try_get("", "user_id")?, head.try_get("", "seq")?)));
     seqs.collect()
+}
+
+/// The last numbers of feeds whose heads exist.
+async fn last_numbers(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    users: impl Iterator<Item = UserId> + Send,
+) -> Result<BTreeMap<UserId, i64>> {
+    #[derive(Deserialize, FromQueryResult)]
+    struct Head {
+        user_id: UserId,
+        seq: i64,
+    }
+    let given = Rows::new(db).column("user_id", users);
+    let rest = format!(
+        "{} {} feed_heads h ON h.app_id = {} AND h.user_id = r.user_id",
+        given.table("r")?,
+        given.join(),
+        given.parameter(0),
+    );
+    let from = gather::Source {
+        table: "h",
+        rest: &rest,
+        postgres: "",
+    };
+    let fields = [Field::Id("user_id"), Field::Plain("seq")];
+    let sql = gather::select(db.get_database_backend(), &fields, &from);
+    let heads: Vec<Head> = gather::rows(db, given.statement(sql, [app.into()])?).await?;
+    Ok(heads.into_iter().map(|head| (head.user_id, head.seq)).collect())
 }
 
 /// Moves the unread counts of some users' categories on by so many, whose heads are locked.
