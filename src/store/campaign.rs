@@ -27,6 +27,13 @@ use crate::model::page::{Page, PageRequest};
 use crate::model::version::Version;
 use crate::model::{Error, Reason, Result, Timestamp};
 
+/// The statuses of a notification that has come to its end by itself.
+const ENDED: [NotificationStatus; 3] = [
+    NotificationStatus::Completed,
+    NotificationStatus::Failed,
+    NotificationStatus::PartiallyFailed,
+];
+
 /// Writes a campaign down.
 ///
 /// # Errors
@@ -318,16 +325,11 @@ pub async fn list_due(db: &impl ConnectionTrait, now: Timestamp, limit: u64) -> 
 /// # Errors
 /// Those of the database.
 pub async fn list_done(db: &impl ConnectionTrait, limit: u64) -> Result<Vec<(AppId, CampaignId)>> {
-    let ended = [
-        NotificationStatus::Completed,
-        NotificationStatus::Failed,
-        NotificationStatus::PartiallyFailed,
-    ];
     let ended = Query::select()
         .expr(Expr::value(1))
         .from(notification::Entity)
         .and_where(Expr::col((notification::Entity, notification::Column::Id)).equals((Entity, Column::NotificationId)))
-        .and_where(notification::Column::Status.is_in(ended.map(NotificationStatus::number)))
+        .and_where(notification::Column::Status.is_in(ENDED.map(NotificationStatus::number)))
         .to_owned();
     let done = Entity::find()
         .select_only()
@@ -338,20 +340,17 @@ pub async fn list_done(db: &impl ConnectionTrait, limit: u64) -> Result<Vec<(App
     Ok(done.into_tuple().all(db).await?)
 }
 
-/// The campaign that a notification belongs to, if it does.
+/// The campaign that a notification belongs to, if it does and the notification has come to its end.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn find_of_notification(
-    db: &impl ConnectionTrait,
-    app: AppId,
-    id: NotificationId,
-) -> Result<Option<CampaignId>> {
+pub async fn find_done(db: &impl ConnectionTrait, app: AppId, id: NotificationId) -> Result<Option<CampaignId>> {
     let of = notification::Entity::find()
         .select_only()
         .column(notification::Column::CampaignId)
         .filter(notification::Column::AppId.eq(app))
-        .filter(notification::Column::Id.eq(id));
+        .filter(notification::Column::Id.eq(id))
+        .filter(notification::Column::Status.is_in(ENDED.map(NotificationStatus::number)));
     Ok(of.into_tuple::<Option<CampaignId>>().one(db).await?.flatten())
 }
 

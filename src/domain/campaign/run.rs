@@ -226,7 +226,7 @@ pub async fn finish(service: &Service, only: Option<(AppId, NotificationId)>, no
     let db = service.store.read();
     let done = match only {
         Some((app, id)) => {
-            let of = store::find_of_notification(db, app, id).await?;
+            let of = store::find_done(db, app, id).await?;
             of.map(|id| (app, id)).into_iter().collect()
         }
         None => store::list_done(db, STEP_MAX).await?,
