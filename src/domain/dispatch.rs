@@ -4,39 +4,33 @@
 
 #[cfg(debug_assertions)]
 mod broken;
+mod first;
 mod later;
 
-use std::cell::LazyCell;
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::{Instrument as _, trace_span};
 use uuid::Uuid;
 
-use super::card::{Cards, VersionContent};
+use super::card::Cards;
 use super::measure::PageEvent;
 use super::page::{self, Work};
-use super::{Service, campaign, sequence, template, user};
+use super::{Service, campaign, sequence, template};
 use crate::failpoint::{Point, hit};
 use crate::model::delivery::Counts;
 use crate::model::id::{AppId, NotificationId};
-use crate::model::notification::step::first_ways;
-use crate::model::notification::{
-    NotificationStatus, PlannedRecipient, RecipientOutcome, faults_of, in_app, plan, values_of,
-};
+use crate::model::notification::{NotificationStatus, RecipientOutcome, in_app, values_of};
 use crate::model::retry::backoff;
-use crate::model::template::SendableChannel;
-use crate::model::template::content::Compiled;
 use crate::model::template::course::{FIRST_STEP, last_step};
-use crate::model::user::Resolved;
-use crate::model::variable::{VariableDefinition, VariableValues};
 use crate::model::{Error, Origin, Reason, Result, Timestamp};
 use crate::store::notification::Sending;
 use crate::store::page::{self as pages, Leased, Rest};
 use crate::store::receiver::{self, Recipient};
 use crate::store::{Tx, lane as lanes, notification};
+
+use first::{Ahead, Basis};
 
 pub use super::measure::Held;
 pub use crate::store::page::Leased as LeasedPage;
@@ -242,21 +236,22 @@ pub async fn advance(service: &Service, page: Leased, now: Timestamp) -> Result<
 async fn step(service: &Service, page: Leased, now: Timestamp) -> Result<Step> {
     let (lease, page_rows) = (service.settings.dispatching.lease, service.page_rows());
     let (rows, began) = (service.pace.rows(page_rows), Instant::now());
+    let ahead = first::look_ahead(service, &page, rows, now).await.map(Arc::new);
     let cards = service.cards.clone();
     let stepped = service
         .store
         .write_background(move |tx| {
-            let cards = cards.clone();
+            let (cards, ahead) = (cards.clone(), ahead.clone());
             Box::pin(async move {
                 let Some(rest) = pages::hold_page(tx, &page, lease).await? else {
                     return Ok((Step::Stale, true, Counts::default()));
                 };
-                let to = rest.to.min(rest.from.saturating_add(i64::from(rows)).saturating_sub(1));
-                let Some(counts) = run(tx, &cards, (&page, Rest { to, ..rest }), now).await? else {
+                let part = rest.part(rows);
+                let Some(counts) = run(tx, &cards, (&page, part), ahead.as_deref(), now).await? else {
                     pages::release_page(tx, &page, Duration::ZERO).await?;
                     return Ok((Step::Held, true, Counts::default()));
                 };
-                let step = if to == rest.to { Step::Done } else { Step::More };
+                let step = if part == rest { Step::Done } else { Step::More };
                 hit(Point::StepBeforeCommit);
                 Ok((step, !tx.is_out_of_time(), counts))
             })
@@ -422,13 +417,19 @@ async fn give_up(tx: &Tx, page: &Leased, seq: i64) -> Result<Counts> {
 
 /// Deals with some recipients of a page that the caller holds, unless nothing of its notification is to be done now; gives
 /// what they came to.
-async fn run(tx: &Tx, cards: &Cards, (page, rest): (&Leased, Rest), now: Timestamp) -> Result<Option<Counts>> {
+async fn run(
+    tx: &Tx,
+    cards: &Cards,
+    (page, rest): (&Leased, Rest),
+    ahead: Option<&Ahead>,
+    now: Timestamp,
+) -> Result<Option<Counts>> {
     let place = (page.app, page.key.notification);
     let sending = notification::get_sending_shared(tx, place.0, place.1).await?;
     if sending.status != NotificationStatus::Dispatching {
         return Ok(None);
     }
-    serve(tx, cards, (page, rest), (&sending, now)).await.map(Some)
+    serve(tx, cards, (page, rest), (&sending, ahead), now).await.map(Some)
 }
 
 /// Deals with some recipients of a page, whose notification is to be done now.
@@ -436,7 +437,8 @@ async fn serve(
     tx: &Tx,
     cards: &Cards,
     (page, rest): (&Leased, Rest),
-    (sending, now): (&Sending, Timestamp),
+    (sending, ahead): (&Sending, Option<&Ahead>),
+    now: Timestamp,
 ) -> Result<Counts> {
     let place = (page.app, page.key.notification);
     let (version, ways) = template::load_for_page(tx, page.app, cards, sending.copied.version_ref()).await?;
@@ -445,9 +447,19 @@ async fn serve(
         Some(sequence) if step > FIRST_STEP => {
             let schema = &version.source.variable_schema;
             let values = |one: &Recipient| values_of(&one.own, &sending.defaults, schema, &version.compiled);
-            later::plan(tx, (page, rest), (sequence, &ways), values, now).await?
+            later::plan(tx, (page, rest), (sequence, &ways), values, now)
+                .await?
+                .into()
         }
-        _ => first(tx, (page, rest), (sending, version.as_ref()), &ways, now).await?,
+        _ => {
+            let basis = Basis {
+                sending,
+                version: &version,
+                ways: &ways,
+                now,
+            };
+            first::plan(tx, (page, rest), &basis, ahead).await?
+        }
     };
     hit(Point::StepPlanned);
     let work = Work {
@@ -463,79 +475,4 @@ async fn serve(
     pages::record_progress(tx, page.app, page.key, rest.to.saturating_add(1), counts).await?;
     sequence::wait_for_next(tx, place, (sequence, step), &recipients, now).await?;
     Ok(counts)
-}
-
-/// Plans a part of a page of the first step, or of the only one, for all of its recipients.
-async fn first(
-    tx: &Tx,
-    (page, rest): (&Leased, Rest),
-    (sending, version): (&Sending, &VersionContent),
-    ways: &[SendableChannel],
-    now: Timestamp,
-) -> Result<Vec<PlannedRecipient>> {
-    let (place, schema) = ((page.app, page.key.notification), &version.source.variable_schema);
-    let mut recipients = receiver::list_recipients(tx, place, rest.from, rest.to).await?;
-    look_again(tx, place, &mut recipients).await?;
-    let faulty = match sending.by_campaign {
-        true => refuse_faulty(tx, place, &recipients, (sending, schema, &version.compiled)).await?,
-        false => BTreeSet::new(),
-    };
-    let recipients = recipients.into_iter().map(|recipient| {
-        let values = values_of(&recipient.own, &sending.defaults, schema, &version.compiled);
-        (recipient.uid, recipient.user, values)
-    });
-    let ways = first_ways(sending.sequence.as_ref(), ways);
-    let mut recipients = plan(recipients.collect(), &ways, rest.from, now);
-    let faulty = recipients
-        .iter_mut()
-        .filter(|recipient| faulty.contains(&recipient.seq));
-    faulty.for_each(PlannedRecipient::refuse);
-    Ok(recipients)
-}
-
-/// Finds out which recipients of a campaign cannot be served because of their variables, and writes that down. Nobody looked
-/// at them before.
-async fn refuse_faulty(
-    tx: &Tx,
-    place: (AppId, NotificationId),
-    recipients: &[Recipient],
-    (sending, schema, content): (&Sending, &[VariableDefinition], &Compiled),
-) -> Result<BTreeSet<i64>> {
-    let is_faulty = |own: &VariableValues| !faults_of(own, &sending.defaults, schema, content).is_empty();
-    // Most have no values of their own, and all of those are served alike.
-    let common = LazyCell::new(|| is_faulty(&VariableValues::new()));
-    let active = recipients.iter().filter(|one| matches!(one.user, Resolved::Active(_)));
-    let faulty = active.filter(|one| {
-        if one.own.is_empty() {
-            *common
-        } else {
-            is_faulty(&one.own)
-        }
-    });
-    let faulty: Vec<i64> = faulty.map(|one| one.seq).collect();
-    receiver::record_outcome(tx, place, &faulty, RecipientOutcome::InvalidVariables).await?;
-    Ok(faulty.into_iter().collect())
-}
-
-/// Finds out which of the recipients that were to be served were deactivated or deleted since, and writes that down. Until
-/// the transaction ends nobody can do it to the others.
-async fn look_again(tx: &Tx, place: (AppId, NotificationId), recipients: &mut [Recipient]) -> Result<()> {
-    let served = |recipient: &&mut Recipient| matches!(recipient.user, Resolved::Active(_));
-    let uids = recipients
-        .iter_mut()
-        .filter(served)
-        .map(|recipient| recipient.uid.clone());
-    let found = user::look_up_shared(tx, place.0, uids.collect()).await?;
-    for outcome in [RecipientOutcome::UnknownUser, RecipientOutcome::UserDeactivated] {
-        let mut changed = Vec::new();
-        for recipient in recipients.iter_mut().filter(served) {
-            let user = found.get(&recipient.uid).copied().unwrap_or(Resolved::Unknown);
-            if RecipientOutcome::of(user) == outcome {
-                recipient.user = user;
-                changed.push(recipient.seq);
-            }
-        }
-        receiver::record_outcome(tx, place, &changed, outcome).await?;
-    }
-    Ok(())
 }

@@ -169,7 +169,7 @@ pub async fn get_origin(db: &impl ConnectionTrait, app: AppId, id: NotificationI
 }
 
 /// What a page needs of its notification.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sending {
     /// What it says about its template.
     pub copied: Copied,

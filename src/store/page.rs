@@ -90,6 +90,16 @@ impl Rest {
         self.to.saturating_sub(self.from).saturating_add(1)
     }
 
+    /// The first so many of it.
+    #[must_use]
+    pub fn part(&self, rows: u32) -> Self {
+        let to = self.from.saturating_add(i64::from(rows)).saturating_sub(1);
+        Self {
+            from: self.from,
+            to: Ord::min(self.to, to),
+        }
+    }
+
     /// Whether there is none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -272,6 +282,23 @@ pub async fn hold_page(db: &impl ConnectionTrait, page: &Leased, lease: Duration
         })
     });
     rest.transpose()
+}
+
+/// What is left of a page under a lease that runs, as it is known outside of a transaction: the next moment another holder
+/// may have it.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_rest(db: &impl ConnectionTrait, page: &Leased) -> Result<Option<Rest>> {
+    let row = Entity::find_by_id((page.app, page.key.notification, page.key.number))
+        .filter(Column::Fence.eq(page.fence))
+        .filter(Column::State.ne(DONE))
+        .one(db)
+        .await?;
+    Ok(row.map(|row| Rest {
+        from: row.next_seq,
+        to: row.to_seq,
+    }))
 }
 
 /// All recipients that a page was cut for, whoever holds it and however far it is: what no worker may go by.

@@ -10,6 +10,7 @@ use sea_orm::{
 
 use serde::Deserialize;
 
+use super::Tx;
 use super::bulk::{self, Rows};
 use super::entity::user;
 use super::gather::{self, Field};
@@ -202,6 +203,25 @@ async fn find_candidates(
     let sql = gather::select(db.get_database_backend(), &Found::FIELDS, &from);
     let found: Vec<Found> = gather::rows(db, given.statement(sql, [app.into()])?).await?;
     found.into_iter().map(candidate_of).collect()
+}
+
+/// How many of these users are neither deactivated nor deleted. On SQLite nobody can change that until the transaction
+/// ends.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count_active(tx: &Tx, app: AppId, users: &[UserId]) -> Result<usize> {
+    let given = Rows::new(tx).column("id", users.iter().copied());
+    let sql = format!(
+        "SELECT COUNT(*) AS active FROM {} {} users u ON u.id = r.id WHERE u.app_id = {} AND u.deactivated_at IS NULL \
+         AND u.deleted_at IS NULL",
+        given.table("r")?,
+        given.join(),
+        given.parameter(0),
+    );
+    let row = tx.query_one_raw(given.statement(sql, [app.into()])?).await?;
+    let active: Option<i64> = row.map(|row| row.try_get("", "active")).transpose()?;
+    usize::try_from(active.unwrap_or_default()).map_err(Error::internal)
 }
 
 /// A user that is not deleted.

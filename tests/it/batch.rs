@@ -3,6 +3,7 @@
 
 mod waiting;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use campanile::domain::dispatch::{self, Dispatching, Step};
@@ -13,6 +14,7 @@ use futures::future::{join, join_all};
 use insta::assert_json_snapshot;
 use sea_orm::{ConnectionTrait, DatabaseBackend, Statement};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::support::database::{Backend, TestDatabase};
 use crate::support::rpc::{Answer, Door};
@@ -362,6 +364,44 @@ on_both! {
         work_out(&world, &store).await;
         assert_eq!(counts(&shop, &id).await, json!([11, 0, 0, "completed"]));
         assert_eq!(shop.all_unread(&uids(11)).await, vec![1; 11]);
+    }
+
+    async fn what_changes_while_a_step_waits_for_its_turn_counts(db) {
+        let world = small_pages(db).await;
+        let (shop, other) = (Shop::open(&world).await, world.store().await);
+        let id = send(&shop, plain(&uids(11))).await;
+        let page = claimed(&world.service).await;
+        // Whoever changes the user holds them, and on SQLite the database.
+        let (held, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let deactivating = other.write({
+            let (held, release) = (Arc::clone(&held), Arc::clone(&release));
+            move |tx| {
+                let (held, release) = (Arc::clone(&held), Arc::clone(&release));
+                Box::pin(async move {
+                    tx.execute_unprepared("UPDATE users SET deactivated_at = 1 WHERE uid = 'user-00003'").await?;
+                    held.notify_one();
+                    release.notified().await;
+                    Ok(())
+                })
+            }
+        });
+        let stepping = async {
+            held.notified().await;
+            let waiting = async {
+                let waits = "campanile_store_writes_in_progress{queue=\"background\"}";
+                let one = async { while world.metrics().await.value(waits) < 1.0 {} };
+                drop(tokio::time::timeout(Duration::from_secs(4), one).await);
+                release.notify_one();
+            };
+            join(dispatch::advance(&world.service, page, world.clock.now()), waiting).await.0
+        };
+        let (deactivated, stepped) = join(deactivating, stepping).await;
+        deactivated.unwrap();
+        assert_eq!(stepped.unwrap(), Step::More);
+        work_out(&world, &other).await;
+        assert_eq!(counts(&shop, &id).await, json!([10, 0, 1, "completed"]));
+        assert_eq!(with_status(&shop, &id, "skipped").await, ["user-00003"]);
+        assert_eq!(shop.unread("user-00003").await, 0);
     }
 
     async fn a_page_that_is_left_half_done_is_gone_on_with_by_another_process(db) {

@@ -39,7 +39,7 @@ pub(super) async fn advance(service: &Service, page: Leased, now: Timestamp, way
     let cards = service.cards.clone();
     let done = store.write_background(move |tx| {
         let cards = cards.clone();
-        Box::pin(async move { run(tx, &cards, (&page, rest), now).await })
+        Box::pin(async move { run(tx, &cards, (&page, rest), None, now).await })
     });
     done.await?;
     Ok(Step::Done)
@@ -55,7 +55,7 @@ async fn heedless(service: &Service, page: Leased, now: Timestamp) -> Result<Ste
                 return Ok(Step::Stale);
             };
             let sending = notification::get_sending_shared(tx, page.app, page.key.notification).await?;
-            serve(tx, &cards, (&page, rest), (&sending, now)).await?;
+            serve(tx, &cards, (&page, rest), (&sending, None), now).await?;
             Ok(Step::Done)
         })
     });
