@@ -17,7 +17,6 @@ use super::gather::{self, Field};
 use super::list::{SortBy, list};
 use super::load::{Cell, Load, Source};
 use super::tag::tagged;
-use super::tx::Tx;
 use super::value::Json;
 use crate::model::id::{AppId, UserId};
 use crate::model::name::Name;
