@@ -15,7 +15,7 @@ use crate::support::metrics::Metrics;
 use crate::support::rpc::Door;
 use crate::support::server::http1;
 use crate::support::shop::Shop;
-use crate::support::world::{World, call};
+use crate::support::world::{Caller, World, call};
 use crate::{everywhere, on_both};
 
 fn uids(count: usize) -> Vec<String> {
@@ -95,6 +95,21 @@ everywhere! {
         assert!(done.value("campanile_page_step_duration_seconds_count") >= 1.0);
         assert!(done.value("campanile_store_size_bytes") > 100_000.0);
         assert!(done.sum("campanile_store_connections") >= 1.0);
+    }
+
+    async fn background_work_knows_of_calls(world) {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!world.service.calls().is_busy(), "nobody has called, or not for a while");
+        let mut known = false;
+        // On a machine that does other things as well the answer may come long after the call has ended.
+        for _ in 0..50 {
+            world.call("ListApps", &Caller::operator(), json!({})).await.data();
+            known = known || world.service.calls().is_busy();
+        }
+        assert!(known);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        world.metrics().await;
+        assert!(!world.service.calls().is_busy(), "the page of metrics is no call");
     }
 
     async fn the_page_names_nobody(world) {

@@ -28,6 +28,7 @@ pub(crate) struct Setup {
     pub(crate) check_ready: CheckReady,
     pub(crate) look: Look,
     pub(crate) meter: Meter,
+    pub(crate) calls: Calls,
     pub(crate) clock: Clock,
     pub(crate) stop: CancellationToken,
 }
@@ -69,6 +70,7 @@ impl Setup {
             check_ready: Arc::new(|| boxed(Ok(()))),
             look: Arc::new(|| Box::pin(std::future::ready(()))),
             meter: Meter::new(),
+            calls: Calls::default(),
             clock: Clock::default(),
             stop: CancellationToken::new(),
         }
@@ -100,7 +102,7 @@ impl TestServer {
                 openapi: "{\"openapi\":\"3.1.0\"}",
             },
             meter: meter.clone(),
-            calls: Calls::default(),
+            calls: setup.calls,
             clock: setup.clock,
             stopping: setup.stop.clone(),
         };

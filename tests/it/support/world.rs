@@ -150,6 +150,7 @@ impl World {
                 Box::pin(async move { measure::look(&service, service.clock().now()).await })
             }),
             meter: service.meter().clone(),
+            calls: service.calls().clone(),
             clock: clock.clone(),
             ..Setup::new()
         };
