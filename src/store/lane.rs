@@ -95,8 +95,13 @@ pub async fn find_ready(db: &impl ConnectionTrait, after: AppId) -> Result<Optio
 #[must_use]
 pub fn ready_statement(backend: DatabaseBackend, after: AppId) -> Statement {
     let (clock, open) = (clock(backend), open_pages(backend));
+    // SQLite prefers the primary key, and then sorts all lanes of an app for the first of them.
+    let lanes = match backend {
+        DatabaseBackend::Sqlite => "lanes l INDEXED BY lanes_order",
+        _ => "lanes l",
+    };
     let sql = format!(
-        "SELECT l.app_id, l.notification_id, l.rate_per_second FROM lanes l \
+        "SELECT l.app_id, l.notification_id, l.rate_per_second FROM {lanes} \
          WHERE l.app_id > $1 AND l.state = {OPEN} AND l.next_due <= {clock} AND EXISTS (SELECT 1 FROM {open} \
          WHERE p.app_id = l.app_id AND p.notification_id = l.notification_id AND p.state <> 3 \
          AND (p.lease_until IS NULL OR p.lease_until <= {clock})) \
