@@ -20,7 +20,7 @@ use crate::support::world::{Caller, World};
 /// Sends that wait.
 const WAITING: usize = 2_000;
 /// Calls at once.
-const CALLS: usize = 32;
+const CALLS: usize = 8;
 /// Claims that are timed.
 const CLAIMS: u32 = 100;
 /// What a claim may take on the slowest machine. It takes about a millisecond, and so it does where few wait.
