@@ -578,7 +578,7 @@ fn any_request_over_rest_is_answered_as_promised_on_sqlite() {
 
 #[test]
 fn any_request_over_grpc_is_answered_as_promised_on_sqlite() {
-    run("tests/it/proptest-regressions/grpc.txt", Backend::Sqlite, 8_000, false);
+    run("tests/it/proptest-regressions/grpc.txt", Backend::Sqlite, 16_000, false);
 }
 
 #[test]
