@@ -145,6 +145,7 @@ pub(crate) async fn open(config: &Config) -> Result<Service, Fault> {
         settings.files.folder.clone_from(folder);
     }
     settings.files.bytes_max = config.uploads.bytes_max;
+    settings.files.s3.clone_from(&config.uploads.s3);
     settings.public_url.clone_from(&config.public_url);
     settings.retention = config.retention;
     settings.region.clone_from(&config.tenancy.region);

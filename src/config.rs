@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::api::admission;
 use crate::api::edge::{self, caller, rate};
 use crate::api::server;
+use crate::domain::S3Settings;
 use crate::domain::campaign::CampaignLimits;
 use crate::domain::dispatch::Dispatching;
 use crate::model::channel::ChannelLimits;
@@ -185,6 +186,8 @@ pub struct Uploads {
     pub folder: Option<PathBuf>,
     /// The largest one, in bytes.
     pub bytes_max: u64,
+    /// The bucket that takes them instead of a folder.
+    pub s3: Option<S3Settings>,
 }
 
 /// The log.
@@ -329,6 +332,16 @@ impl Uploads {
         Self {
             folder: values.optional("uploads_folder").map(PathBuf::from),
             bytes_max: values.integer("upload_bytes_max"),
+            s3: values.optional("s3_bucket").map(|bucket| S3Settings {
+                bucket: bucket.to_owned(),
+                endpoint: values.optional("s3_endpoint").map(str::to_owned),
+                region: values.text("s3_region"),
+                access_key_id: values.text("s3_access_key_id"),
+                secret_access_key: values.text("s3_secret_access_key"),
+                virtual_host: values.text("s3_url_style") == "virtual-host",
+                prefix: values.text("s3_prefix"),
+                timeout: Duration::from_secs(values.integer("s3_timeout_seconds")),
+            }),
         }
     }
 }
@@ -383,5 +396,20 @@ fn contradictions(values: &Values) -> Vec<String> {
                 .to_owned(),
         );
     }
+    faults.extend(half_a_bucket(values));
     faults
+}
+
+/// What is missing of the settings of a bucket, or what is set without one.
+fn half_a_bucket(values: &Values) -> Option<String> {
+    const TOGETHER: [&str; 3] = ["s3_bucket", "s3_access_key_id", "s3_secret_access_key"];
+    const BESIDE: [&str; 2] = ["s3_endpoint", "s3_prefix"];
+    let (given, missing): (Vec<_>, Vec<_>) = TOGETHER.into_iter().partition(|key| values.optional(key).is_some());
+    let beside = BESIDE.into_iter().filter(|key| values.optional(key).is_some());
+    let given: Vec<_> = given.into_iter().chain(beside).collect();
+    if given.is_empty() || missing.is_empty() {
+        return None;
+    }
+    let (given, missing) = (given.join(", "), missing.join(", "));
+    Some(format!("{missing} must be set where {given} is"))
 }

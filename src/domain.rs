@@ -44,7 +44,7 @@ use measure::Measures;
 use notification::Sends;
 use wake::Wake;
 
-pub use crate::files::{Draft, FileSettings, Received, too_large as file_too_large};
+pub use crate::files::{Draft, FileSettings, Received, S3Settings, too_large as file_too_large};
 pub use crate::store::{Answering, Calls, Once, SecretKey, StoreSettings, Written};
 pub use card::{Cards, VersionContent};
 

@@ -1,36 +1,41 @@
-//! Files that callers uploaded, for as long as they are needed: in a folder of the service's own, or wherever else an
-//! object store keeps them. It never looks into one, and knows neither campaigns nor who may do what.
+//! Files that callers uploaded, for as long as they are needed: in a folder of the service's own, or in a bucket of a store
+//! that speaks S3. It never looks into one, and knows neither campaigns nor who may do what.
 //!
-//! A file appears under its name as a whole or not at all: until its last byte is on the disk it stands under another name.
+//! A file appears under its name as a whole or not at all: until its last byte is stored it stands under another name, or
+//! under none.
 
 mod growing;
+mod reading;
+mod s3;
+mod sweep;
 
 use std::fmt;
-use std::fs::{DirEntry, ReadDir};
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
-use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::model::{Error, Reason, Result};
 
 pub use growing::{Growing, Received};
+pub use reading::{Reading, Version};
+pub use s3::S3Settings;
 
 /// Files that are written at once; more have to come back later.
 const WRITTEN_AT_ONCE: usize = 16;
-/// When those come back.
+/// When those come back, and those who met a store that did not answer.
 const BUSY: Duration = Duration::from_secs(5);
 /// What of a file that is being written is in memory at most.
 const PART_BYTES: usize = 512 * 1024;
-/// Files and folders that one sweep looks at; the next one goes on behind them.
-const SWEPT_MAX: usize = 1_000;
+/// What of a file that is being read is asked for at once.
+const PIECE_BYTES: u64 = 512 * 1024;
+/// The name of the metadata of errors that are the store's.
+const STORE_KEY: &str = "store";
 
 /// Where files are, and how large one may be.
 #[derive(Clone, Debug)]
@@ -39,6 +44,8 @@ pub struct FileSettings {
     pub folder: PathBuf,
     /// The largest file, in bytes.
     pub bytes_max: u64,
+    /// The bucket that takes them instead of the folder.
+    pub s3: Option<S3Settings>,
 }
 
 impl FileSettings {
@@ -51,6 +58,7 @@ impl FileSettings {
         Self {
             folder: folder.into(),
             bytes_max: Self::BYTES_MAX,
+            s3: None,
         }
     }
 }
@@ -62,8 +70,11 @@ pub struct Files(Arc<Inner>);
 struct Inner {
     settings: FileSettings,
     store: OnceCell<Arc<dyn ObjectStore>>,
+    /// The same bucket as what signs URLs; never set when files are in a folder.
+    bucket: OnceCell<s3::Bucket>,
     room: Arc<Semaphore>,
-    walk: Mutex<Walk>,
+    walk: Mutex<sweep::Walk>,
+    listing: Mutex<sweep::Listing>,
 }
 
 impl fmt::Debug for Files {
@@ -79,8 +90,10 @@ impl Files {
         Self(Arc::new(Inner {
             settings,
             store: OnceCell::new(),
+            bucket: OnceCell::new(),
             room: Arc::new(Semaphore::new(WRITTEN_AT_ONCE)),
             walk: Mutex::default(),
+            listing: Mutex::default(),
         }))
     }
 
@@ -92,6 +105,9 @@ impl Files {
 
     async fn store(&self) -> Result<&Arc<dyn ObjectStore>> {
         let open = || async {
+            if let Some(bucket) = self.bucket().await? {
+                return Ok(bucket.store());
+            }
             let folder = &self.0.settings.folder;
             tokio::fs::create_dir_all(folder)
                 .await
@@ -106,7 +122,7 @@ impl Files {
     /// Begins a file that is to stand under a name; one that stands there is replaced at the end.
     ///
     /// # Errors
-    /// Unavailable when too many are being written, internal when none can be.
+    /// Unavailable when too many are being written or the store is away, internal when none can be.
     pub async fn begin(&self, name: &str) -> Result<Draft> {
         let place = self.place()?;
         let mut draft = self.draft(name).await?;
@@ -125,12 +141,17 @@ impl Files {
 
     /// A file that is written by whoever has a place already.
     async fn draft(&self, name: &str) -> Result<Draft> {
-        let upload = self.store().await?.put_multipart(&Path::from(name)).await;
         Ok(Draft {
-            upload: upload.map_err(fault)?,
+            store: Arc::clone(self.store().await?),
+            path: Path::from(name),
+            upload: None,
             waiting: BytesMut::new(),
             bytes: 0,
             bytes_max: self.bytes_max(),
+            part_bytes: match &self.0.settings.s3 {
+                Some(_) => s3::part_bytes(self.bytes_max()),
+                None => PART_BYTES,
+            },
             _place: None,
         })
     }
@@ -138,11 +159,21 @@ impl Files {
     /// The size of a file, if there is one under this name.
     ///
     /// # Errors
-    /// Internal, when it cannot be found out.
+    /// Internal, when it cannot be found out; unavailable, when the store is away.
     pub async fn find(&self, name: &str) -> Result<Option<u64>> {
-        match self.store().await?.head(&Path::from(name)).await {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Ok(self.meta(name).await?.map(|meta| meta.size))
+    }
+
+    async fn meta(&self, name: &str) -> Result<Option<ObjectMeta>> {
+        let (store, path) = (self.store().await?, Path::from(name));
+        match store.head(&path).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(object_store::Error::NotFound { .. }) => {
+                if let Some(bucket) = self.bucket().await? {
+                    bucket.check_exists().await?;
+                }
+                Ok(None)
+            }
             Err(other) => Err(fault(other)),
         }
     }
@@ -150,46 +181,34 @@ impl Files {
     /// What stands in a file from a byte on; nothing when there is no file under this name.
     ///
     /// # Errors
-    /// Internal, when it cannot be read.
-    pub async fn read(&self, name: &str, from: u64) -> Result<Option<Reading>> {
-        let options = GetOptions {
-            range: (from > 0).then_some(GetRange::Offset(from)),
-            ..GetOptions::default()
+    /// Bad request, when it is not the version that is asked for any more; payload too large, when it is larger than a file
+    /// may be; internal, when it cannot be read; unavailable, when the store is away.
+    pub async fn read(&self, name: &str, from: u64, version: &Version) -> Result<Option<Reading>> {
+        let Some(meta) = self.meta(name).await? else {
+            return Ok(None);
         };
-        match self.store().await?.get_opts(&Path::from(name), options).await {
-            Ok(found) => Ok(Some(Reading(Mutex::new(found.into_stream())))),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(other) => Err(fault(other)),
+        if meta.size > self.bytes_max() {
+            return Err(too_large(self.bytes_max()));
         }
-    }
-
-    /// Removes files, finished or not, whose names `is_old` says so of, and says how many. It looks at a bounded number of
-    /// them and goes on there the next time, so that a large folder is gone through in several sweeps.
-    ///
-    /// # Errors
-    /// Internal, when the folder cannot be read.
-    pub async fn sweep(&self, is_old: impl Fn(&str) -> bool + Send + 'static) -> Result<u64> {
-        let inner = Arc::clone(&self.0);
-        let sweep = move || {
-            let mut walk = inner.walk.lock().unwrap_or_else(PoisonError::into_inner);
-            let swept = walk.go_on(&inner.settings.folder, is_old);
-            if swept.is_err() {
-                *walk = Walk::default();
-            }
-            swept
+        let piece_bytes = match &self.0.settings.s3 {
+            Some(_) => s3::PIECE_BYTES,
+            None => PIECE_BYTES,
         };
-        let swept = tokio::task::spawn_blocking(sweep).await;
-        let swept = swept.map_err(Error::internal)?;
-        swept.map_err(|cause| unusable("swept", &self.0.settings.folder).because(cause))
+        let store = Arc::clone(self.store().await?);
+        Reading::new(store, meta, from, version, piece_bytes).map(Some)
     }
 }
 
 /// A file that is being written. Dropped before its end it never was.
 pub struct Draft {
-    upload: Box<dyn MultipartUpload>,
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    /// What takes its parts; nothing of a file that has only one is sent before its end.
+    upload: Option<Box<dyn MultipartUpload>>,
     waiting: BytesMut,
     bytes: u64,
     bytes_max: u64,
+    part_bytes: usize,
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -197,7 +216,8 @@ impl Draft {
     /// Adds to the file.
     ///
     /// # Errors
-    /// Payload too large, when that makes it larger than a file may be; internal when it cannot be written.
+    /// Payload too large, when that makes it larger than a file may be; internal when it cannot be written; unavailable,
+    /// when the store is away.
     pub async fn write(&mut self, mut piece: Bytes) -> Result<()> {
         self.bytes = self
             .bytes
@@ -206,9 +226,9 @@ impl Draft {
             return Err(too_large(self.bytes_max));
         }
         while !piece.is_empty() {
-            let room = PART_BYTES.saturating_sub(self.waiting.len());
+            let room = self.part_bytes.saturating_sub(self.waiting.len());
             self.waiting.extend_from_slice(&piece.split_to(room.min(piece.len())));
-            if self.waiting.len() >= PART_BYTES {
+            if self.waiting.len() >= self.part_bytes {
                 self.flush().await?;
             }
         }
@@ -217,19 +237,50 @@ impl Draft {
 
     async fn flush(&mut self) -> Result<()> {
         let part = self.waiting.split().freeze();
-        self.upload.put_part(PutPayload::from(part)).await.map_err(fault)
+        let upload = match &mut self.upload {
+            Some(upload) => upload,
+            None => self
+                .upload
+                .insert(self.store.put_multipart(&self.path).await.map_err(fault)?),
+        };
+        upload.put_part(PutPayload::from(part)).await.map_err(fault)
     }
 
     /// Lets the file stand under its name, for good, and says how many bytes it has.
     ///
     /// # Errors
-    /// Internal, when it cannot be written.
+    /// Internal, when it cannot be written; unavailable, when the store is away.
     pub async fn finish(mut self) -> Result<u64> {
-        if !self.waiting.is_empty() {
+        match self.complete().await {
+            Ok(()) => Ok(self.bytes),
+            Err(fault) => {
+                self.abandon().await;
+                Err(fault)
+            }
+        }
+    }
+
+    async fn complete(&mut self) -> Result<()> {
+        if self.upload.is_some() && !self.waiting.is_empty() {
             self.flush().await?;
         }
-        self.upload.complete().await.map_err(fault)?;
-        Ok(self.bytes)
+        let stored = match &mut self.upload {
+            Some(upload) => upload.complete().await,
+            None => {
+                let whole = PutPayload::from(self.waiting.split().freeze());
+                self.store.put(&self.path, whole).await
+            }
+        };
+        stored.map(drop).map_err(fault)
+    }
+
+    /// Gives the file up. A folder is rid of what came of it when a draft is dropped, a bucket has to be told.
+    pub async fn abandon(mut self) {
+        if let Some(upload) = &mut self.upload
+            && let Err(fault) = upload.abort().await
+        {
+            tracing::info!(cause = %fault, "what came of a file that was given up cannot be removed");
+        }
     }
 }
 
@@ -241,33 +292,6 @@ impl fmt::Debug for Draft {
     }
 }
 
-/// A file that is being read, piece by piece.
-// The lock is never waited for: it lets whoever has a reading be looked at from several threads.
-pub struct Reading(Mutex<BoxStream<'static, object_store::Result<Bytes>>>);
-
-impl Reading {
-    /// The next piece, never an empty one; nothing at the end.
-    ///
-    /// # Errors
-    /// Internal, when it cannot be read.
-    pub async fn next(&mut self) -> Result<Option<Bytes>> {
-        let stream = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        while let Some(piece) = stream.next().await {
-            let piece = piece.map_err(fault)?;
-            if !piece.is_empty() {
-                return Ok(Some(piece));
-            }
-        }
-        Ok(None)
-    }
-}
-
-impl fmt::Debug for Reading {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Reading")
-    }
-}
-
 /// The refusal of a file that is larger than files may be.
 #[must_use]
 pub fn too_large(bytes_max: u64) -> Error {
@@ -276,8 +300,41 @@ pub fn too_large(bytes_max: u64) -> Error {
     Error::new(Reason::PayloadTooLarge, problem).with("limitBytes", bytes_max)
 }
 
+/// What came of a store. A folder knows none of the reasons but the last.
 fn fault(cause: object_store::Error) -> Error {
-    Error::new(Reason::Internal, "the files of uploads cannot be used").because(cause)
+    use object_store::Error as Cause;
+    let (reason, problem) = match &cause {
+        Cause::Precondition { .. } => return changed().because(cause),
+        Cause::Generic { store: s3::NAME, .. } => (
+            Reason::Unavailable,
+            "the store of uploaded files is away, or does not answer as it should",
+        ),
+        Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. } => (
+            Reason::Internal,
+            "the store of uploaded files refuses the access key of this service",
+        ),
+        Cause::NotFound { .. } => (
+            Reason::Internal,
+            "the bucket or folder of uploaded files does not exist",
+        ),
+        _ => (Reason::Internal, "the files of uploads cannot be used"),
+    };
+    let error = Error::new(reason, problem).because(cause).with(STORE_KEY, "uploads");
+    match reason {
+        Reason::Unavailable => error.retry_after(BUSY),
+        _ => error,
+    }
+}
+
+/// Whether it is the store of files that failed.
+#[must_use]
+pub fn is_of_store(error: &Error) -> bool {
+    error.metadata().iter().any(|(key, _)| *key == STORE_KEY)
+}
+
+fn changed() -> Error {
+    let problem = "the file was replaced while it was read: import it anew";
+    Error::new(Reason::BadRequest, problem)
 }
 
 fn unusable(what: &str, folder: &FilePath) -> Error {
@@ -285,84 +342,24 @@ fn unusable(what: &str, folder: &FilePath) -> Error {
     Error::new(Reason::Internal, problem)
 }
 
-/// Where the sweep of a folder goes on: in which of its folders, and behind which file of that.
-#[derive(Default)]
-struct Walk {
-    parts: Option<ReadDir>,
-    files: Option<(PathBuf, ReadDir)>,
-}
-
-impl Walk {
-    /// Goes by names as `<folder>/<file>`. Another process may sweep the same folder, so what is gone is no fault.
-    fn go_on(&mut self, folder: &FilePath, is_old: impl Fn(&str) -> bool) -> std::io::Result<u64> {
-        let mut swept = 0;
-        for _ in 0..SWEPT_MAX {
-            if let Some((part, files)) = &mut self.files {
-                if let Some(file) = files.next() {
-                    swept += u64::from(remove_old(part, &file?, &is_old)?);
-                } else {
-                    // One that is not empty stays, which is what was meant.
-                    drop(std::fs::remove_dir(part));
-                    self.files = None;
-                }
-                continue;
-            }
-            if self.parts.is_none() {
-                self.parts = there(std::fs::read_dir(folder))?;
-            }
-            let Some(part) = self.parts.as_mut().and_then(Iterator::next) else {
-                self.parts = None;
-                break;
-            };
-            let part = part?;
-            if part.file_type()?.is_dir() {
-                let files = there(std::fs::read_dir(part.path()))?;
-                self.files = files.map(|files| (part.path(), files));
-            }
-        }
-        Ok(swept)
-    }
-}
-
-/// Removes a file that is old, and tells whether it did. One that is being written has the name that it will have and
-/// something behind it, and so has the folder of its parts.
-fn remove_old(part: &FilePath, file: &DirEntry, is_old: impl Fn(&str) -> bool) -> std::io::Result<bool> {
-    let (part, name) = (part.file_name().unwrap_or_default(), file.file_name());
-    let name = name.to_string_lossy();
-    let name = name.split('#').next().unwrap_or_default();
-    let name = name.strip_suffix(growing::PARTS).unwrap_or(name);
-    if !is_old(&format!("{}/{name}", part.to_string_lossy())) {
-        return Ok(false);
-    }
-    let removed = match file.file_type()?.is_dir() {
-        true => std::fs::remove_dir_all(file.path()),
-        false => std::fs::remove_file(file.path()),
-    };
-    Ok(there(removed)?.is_some())
-}
-
-/// Nothing where something is not there.
-fn there<T>(found: std::io::Result<T>) -> std::io::Result<Option<T>> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(other) => Err(other),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::sweep::SWEPT_MAX;
     use super::*;
+    use crate::model::Timestamp;
+
+    /// A folder is swept at any time.
+    const NOW: Timestamp = Timestamp::MIN;
 
     fn files(folder: &FilePath, bytes_max: u64) -> Files {
         Files::new(FileSettings {
-            folder: folder.join("uploads"),
             bytes_max,
+            ..FileSettings::new(folder.join("uploads"))
         })
     }
 
     async fn content(files: &Files, name: &str, from: u64) -> Option<Vec<u8>> {
-        let mut reading = files.read(name, from).await.unwrap()?;
+        let mut reading = files.read(name, from, &Version::default()).await.unwrap()?;
         let mut all = Vec::new();
         while let Some(piece) = reading.next().await.unwrap() {
             all.extend_from_slice(&piece);
@@ -420,12 +417,12 @@ mod tests {
     async fn a_sweep_takes_what_is_old_finished_or_not_and_leaves_the_rest() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path(), 4);
-        assert_eq!(files.sweep(|_| true).await.unwrap(), 0);
+        assert_eq!(files.sweep(|_| true, NOW).await.unwrap(), 0);
         for name in ["a/old.csv", "b/old.csv", "b/new.csv"] {
             files.begin(name).await.unwrap().finish().await.unwrap();
         }
         std::fs::write(folder.path().join("uploads/a/old.csv#1"), "half").unwrap();
-        assert_eq!(files.sweep(|name| name.ends_with("/old.csv")).await.unwrap(), 3);
+        assert_eq!(files.sweep(|name| name.ends_with("/old.csv"), NOW).await.unwrap(), 3);
         assert_eq!(files.find("b/new.csv").await.unwrap(), Some(0));
         assert!(!folder.path().join("uploads/a").exists());
     }
@@ -447,7 +444,7 @@ mod tests {
                 old
             };
             (
-                files.sweep(is_old).await.unwrap(),
+                files.sweep(is_old, NOW).await.unwrap(),
                 looked.swap(0, std::sync::atomic::Ordering::Relaxed),
             )
         };

@@ -1,14 +1,14 @@
 //! What of the REST door is no rpc: files that are sent as they are or in a form, and one that is answered. It decides
 //! nothing.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderValue, Method as Verb, StatusCode, header};
-use http_body_util::BodyExt;
 use multer::{Constraints, Multipart, SizeLimit};
 use serde_json::json;
 
@@ -134,7 +134,7 @@ fn put(service: Service, request: Request, values: Vec<String>) -> BoxFuture<'st
         let (call, token, _, body) = opened(request, values)?;
         let (key, draft) = campaign::import::begin_upload(&service, &token, call.now).await?;
         check_size(&service, &body)?;
-        let bytes = in_time(write_all(draft, body)).await?;
+        let bytes = in_time(write_all(draft, body.into_data_stream().map_err(unreadable))).await?;
         let answer = json!({"data": {"s3Key": key.to_string(), "bytes": bytes}});
         Ok(answered(StatusCode::OK, "application/json", answer.to_string()))
     }
@@ -165,17 +165,25 @@ pub(super) async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<
     })
 }
 
-/// Writes a body into a file.
-async fn write_all(mut draft: Draft, mut body: Body) -> Result<u64> {
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|fault| {
-            let error = Error::new(Reason::BadRequest, format!("the body cannot be read: {fault}"));
-            error.because(fault)
-        })?;
-        let piece: Bytes = frame.into_data().unwrap_or_default();
-        draft.write(piece).await?;
+/// Writes a file down, of which nothing is left unless all of it comes.
+async fn write_all(mut draft: Draft, pieces: impl Stream<Item = Result<Bytes>>) -> Result<u64> {
+    let mut pieces = pin!(pieces);
+    while let Some(piece) = pieces.next().await {
+        let written = match piece {
+            Ok(piece) => draft.write(piece).await,
+            Err(fault) => Err(fault),
+        };
+        if let Err(fault) = written {
+            draft.abandon().await;
+            return Err(fault);
+        }
     }
     draft.finish().await
+}
+
+fn unreadable(fault: impl std::error::Error + Send + Sync + 'static) -> Error {
+    let error = Error::new(Reason::BadRequest, format!("the body cannot be read: {fault}"));
+    error.because(fault)
 }
 
 fn answered(status: StatusCode, media_type: &'static str, body: impl Into<Body>) -> Response {
@@ -226,14 +234,11 @@ async fn read_form(
     let limits = Constraints::new().size_limit(limit);
     let mut form = Multipart::with_constraints(body.into_data_stream(), boundary, limits);
     let (mut key, mut delimiter, mut encoding) = (None, None, None);
-    while let Some(mut field) = form.next_field().await.map_err(broken)? {
+    while let Some(field) = form.next_field().await.map_err(broken)? {
         match field.name().unwrap_or_default() {
             "file" if key.is_none() => {
-                let (file, mut draft): (FileKey, Draft) = campaign::import::begin_direct(service, acting, id).await?;
-                while let Some(piece) = field.chunk().await.map_err(broken)? {
-                    draft.write(piece).await?;
-                }
-                draft.finish().await?;
+                let (file, draft): (FileKey, Draft) = campaign::import::begin_direct(service, acting, id).await?;
+                write_all(draft, field.map_err(broken)).await?;
                 key = Some(file.to_string());
             }
             "delimiter" if delimiter.is_none() => delimiter = Some(field.text().await.map_err(broken)?),

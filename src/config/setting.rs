@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use crate::domain::S3Settings;
 use crate::model::app::{AppSlug, KeySecret};
 use crate::model::channel::ChannelLimits;
 use crate::store::SecretKey;
@@ -124,6 +125,11 @@ const fn secret(key: &'static str, kind: Kind, meaning: &'static str) -> Setting
 const KEY: Kind = Kind::Text {
     rule: "must be 32 to 128 visible ASCII characters",
     keeps: |text| text.parse::<KeySecret>().is_ok(),
+};
+
+const GRAPHIC: Kind = Kind::Text {
+    rule: "must be 1 to 256 visible ASCII characters",
+    keeps: |text| (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()),
 };
 
 /// Every setting, in the order of the documentation.
@@ -310,6 +316,62 @@ pub static SETTINGS: &[Setting] = &[
         "The largest file that can be uploaded",
     ),
     plain(
+        "s3_bucket",
+        Kind::Text {
+            rule: "must be the name of a bucket: 3 to 63 lower-case letters, digits, hyphens and dots",
+            keeps: is_bucket,
+        },
+        "",
+        "The bucket of a store that speaks S3 which keeps uploaded files instead of a folder; upload URLs are the store's own then. Goes with `s3_access_key_id` and `s3_secret_access_key`",
+    ),
+    plain(
+        "s3_endpoint",
+        Kind::Text {
+            rule: "must be an http or https URL without a path, such as https://s3.example.com",
+            keeps: |text| text != "*" && is_origin(text),
+        },
+        "",
+        "Where the store is, for this service and for those who upload. Unset, Amazon's in `s3_region`",
+    ),
+    plain(
+        "s3_region",
+        Kind::Text {
+            rule: "must be 1 to 63 letters, digits and hyphens",
+            keeps: |text| {
+                (1..=63).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            },
+        },
+        S3Settings::REGION,
+        "The region of the bucket; stores that know none take any",
+    ),
+    secret("s3_access_key_id", GRAPHIC, "The id of the access key of the store"),
+    secret(
+        "s3_secret_access_key",
+        GRAPHIC,
+        "The secret of the access key of the store",
+    ),
+    plain(
+        "s3_url_style",
+        Kind::Word(&["path", "virtual-host"]),
+        "path",
+        "Where URLs name the bucket: in their path, as most stores that are not Amazon's have it, or in the host name before `s3_endpoint`",
+    ),
+    plain(
+        "s3_prefix",
+        Kind::Text {
+            rule: "must be 1 to 200 letters, digits, hyphens, underscores and dots, with single slashes between them",
+            keeps: is_prefix,
+        },
+        "",
+        "What the names of all objects begin with. Installations that share a bucket must not share this",
+    ),
+    plain(
+        "s3_timeout_seconds",
+        number("seconds", 1, 600),
+        "30",
+        "The longest that the store may take to answer one request, which is for 2 MiB of a file or takes a part of 5 MiB",
+    ),
+    plain(
         "public_url",
         Kind::Text {
             rule: "must be an http or https URL without a path, such as https://api.example.com",
@@ -484,6 +546,18 @@ pub(super) fn without_password(url: &str) -> String {
 
 fn is_slug_byte(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
+}
+
+fn is_bucket(text: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    let is_dotted = text.starts_with(['-', '.']) || text.ends_with(['-', '.']) || text.contains("..");
+    (3..=63).contains(&text.len()) && text.bytes().all(letter) && !is_dotted
+}
+
+fn is_prefix(text: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let part = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(letter);
+    text.len() <= 200 && text.split('/').all(part)
 }
 
 fn is_origin(text: &str) -> bool {

@@ -245,6 +245,7 @@ fn nearest(name: &str) -> String {
 mod tests {
     use super::super::Config;
     use super::*;
+    use crate::domain::S3Settings;
 
     fn sources(environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Sources {
         let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
@@ -322,6 +323,73 @@ mod tests {
                 .unwrap_err()
                 .to_string()
                 .contains("OTEL_EXPORTER_OTLP_ENDPOINT (environment) must be http://")
+        );
+    }
+
+    #[test]
+    fn half_a_bucket_is_a_fault_and_a_whole_one_does_not_print_its_key() {
+        let bucket = ("CAMPANILE_S3_BUCKET", "uploads");
+        let id = ("CAMPANILE_S3_ACCESS_KEY_ID", "an-access-key");
+        let secret = ("CAMPANILE_S3_SECRET_ACCESS_KEY", "the-secret-of-it");
+        let endpoint = ("CAMPANILE_S3_ENDPOINT", "https://s3.example.com");
+        for (given, fault) in [
+            (
+                vec![bucket],
+                "s3_access_key_id, s3_secret_access_key must be set where s3_bucket is",
+            ),
+            (
+                vec![bucket, id],
+                "s3_secret_access_key must be set where s3_bucket, s3_access_key_id is",
+            ),
+            (
+                vec![id, secret],
+                "s3_bucket must be set where s3_access_key_id, s3_secret_access_key is",
+            ),
+            (
+                vec![endpoint],
+                "s3_bucket, s3_access_key_id, s3_secret_access_key must be set where s3_endpoint is",
+            ),
+        ] {
+            let faults = Config::load(&sources(&given, &[])).unwrap_err();
+            assert_eq!(faults.0, [fault]);
+        }
+        for (key, wrong) in [
+            ("CAMPANILE_S3_BUCKET", "Up"),
+            ("CAMPANILE_S3_ENDPOINT", "s3.example.com"),
+            ("CAMPANILE_S3_ENDPOINT", "https://s3.example.com/path"),
+            ("CAMPANILE_S3_REGION", "eu west"),
+            ("CAMPANILE_S3_URL_STYLE", "host"),
+            ("CAMPANILE_S3_PREFIX", "/a"),
+            ("CAMPANILE_S3_PREFIX", "a/../b"),
+            ("CAMPANILE_S3_TIMEOUT_SECONDS", "0"),
+            ("CAMPANILE_S3_SECRET_ACCESS_KEY", "hunter 2"),
+        ] {
+            let mut given = vec![bucket, id, secret];
+            given.retain(|(named, _)| *named != key);
+            given.push((key, wrong));
+            let faults = Config::load(&sources(&given, &[])).unwrap_err();
+            assert!(faults.0.len() == 1 && faults.0[0].starts_with(key), "{faults}");
+            assert!(!faults.to_string().contains("hunter"), "{faults}");
+        }
+        let whole = sources(&[bucket, id, secret, endpoint], &[]);
+        let config = Config::load(&whole).unwrap();
+        let s3 = config.uploads.s3.as_ref().unwrap();
+        assert_eq!(
+            (s3.bucket.as_str(), s3.secret_access_key.as_str()),
+            ("uploads", "the-secret-of-it")
+        );
+        assert_eq!(
+            (s3.region.as_str(), s3.timeout),
+            (S3Settings::REGION, S3Settings::TIMEOUT)
+        );
+        let shown = format!("{config:?} {}", Config::describe(&whole).unwrap());
+        assert!(
+            !shown.contains("the-secret-of-it") && !shown.contains("an-access-key"),
+            "{shown}"
+        );
+        assert!(
+            Config::load(&sources(&[], &[])).unwrap().uploads.s3.is_none(),
+            "a folder, unless a bucket is named"
         );
     }
 

@@ -15,7 +15,7 @@ use object_store::path::Path;
 use object_store::{PutMode, PutPayload};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Files, Reading, fault, too_large};
+use super::{Draft, Files, Reading, Version, fault, too_large};
 use crate::model::{Error, Reason, Result};
 
 /// What of a part is in memory, and so what is sent again at most behind a break.
@@ -121,7 +121,7 @@ impl Files {
     /// Hashes a file that is complete, as hexadecimal digits.
     async fn checksum(&self, name: &str) -> Result<String> {
         let mut context = Context::new(&SHA256);
-        let reading = self.read(name, 0).await?;
+        let reading = self.read(name, 0, &Version::default()).await?;
         let mut reading = reading.ok_or_else(|| Error::internal("a file is gone that was there a moment ago"))?;
         while let Some(piece) = reading.next().await? {
             context.update(&piece);
@@ -259,6 +259,20 @@ impl Growing {
     /// Makes one file of the parts, unless they are not what was announced, and gives their checksum.
     async fn put_together(&mut self, sha256: Option<&str>) -> Result<String> {
         let mut draft = self.files.draft(&self.name).await?;
+        match self.copy_parts(&mut draft).await {
+            Ok(hash) if sha256.is_none_or(|announced| announced == hash) => {
+                draft.finish().await?;
+                Ok(hash)
+            }
+            other => {
+                draft.abandon().await;
+                other
+            }
+        }
+    }
+
+    /// Writes the parts one behind the other, and gives their checksum.
+    async fn copy_parts(&self, draft: &mut Draft) -> Result<String> {
         let mut context = Context::new(&SHA256);
         for begins in &self.parts {
             let mut part: Reading = self.part(*begins).await?;
@@ -267,15 +281,14 @@ impl Growing {
                 draft.write(piece).await?;
             }
         }
-        let hash = digits(context);
-        if sha256.is_none_or(|announced| announced == hash) {
-            draft.finish().await?;
-        }
-        Ok(hash)
+        Ok(digits(context))
     }
 
     async fn part(&self, begins: u64) -> Result<Reading> {
-        let part = self.files.read(&part_name(&self.name, begins), 0).await?;
+        let part = self
+            .files
+            .read(&part_name(&self.name, begins), 0, &Version::default())
+            .await?;
         // Whoever else completed the file has removed its parts.
         part.ok_or_else(|| mismatch("another stream ended the same file", self.stored))
     }
@@ -317,8 +330,8 @@ mod tests {
 
     fn files(folder: &std::path::Path, bytes_max: u64) -> Files {
         Files::new(FileSettings {
-            folder: folder.join("uploads"),
             bytes_max,
+            ..FileSettings::new(folder.join("uploads"))
         })
     }
 
@@ -330,7 +343,7 @@ mod tests {
     }
 
     async fn content(files: &Files) -> Option<Vec<u8>> {
-        let mut reading = files.read(NAME, 0).await.unwrap()?;
+        let mut reading = files.read(NAME, 0, &Version::default()).await.unwrap()?;
         let mut all = Vec::new();
         while let Some(piece) = reading.next().await.unwrap() {
             all.extend_from_slice(&piece);
@@ -476,7 +489,13 @@ mod tests {
             growing.write(0, pattern(10)).await.unwrap();
             growing.keep().await.unwrap();
         }
-        assert_eq!(files.sweep(|name| name.ends_with("/old.csv")).await.unwrap(), 1);
+        assert_eq!(
+            files
+                .sweep(|name| name.ends_with("/old.csv"), crate::model::Timestamp::MIN)
+                .await
+                .unwrap(),
+            1
+        );
         assert_eq!(files.received("a/old.csv").await.unwrap().bytes, 0);
         assert_eq!(files.received("b/new.csv").await.unwrap().bytes, 10);
     }

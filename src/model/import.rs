@@ -190,8 +190,11 @@ impl FromStr for FileKey {
 /// Where a file can be uploaded to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadUrl {
-    /// The URL, or the path of one of our own.
+    /// The URL, or what the path of one of our own ends with.
     pub url: String,
+    /// Whether it is the URL of another store as it stands.
+    #[serde(default)]
+    pub is_whole: bool,
     /// What names the file.
     pub key: String,
     /// The largest file.

@@ -47,7 +47,12 @@ fn noted(service: &Service, what: &'static str, swept: &Result<u64>) -> Option<u
             Some(*swept)
         }
         Err(fault) => {
-            tracing::warn!(what, cause = %fault, "cannot be swept, trying again after the rest");
+            tracing::warn!(
+                what,
+                cause = %fault,
+                source = std::error::Error::source(fault),
+                "cannot be swept, trying again after the rest"
+            );
             None
         }
     }

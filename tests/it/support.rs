@@ -4,6 +4,7 @@ pub(crate) mod cable;
 pub(crate) mod chaos;
 pub(crate) mod cluster;
 pub(crate) mod database;
+pub(crate) mod depot;
 pub(crate) mod metrics;
 pub(crate) mod rows;
 pub(crate) mod rpc;

@@ -126,8 +126,12 @@ pub(super) fn upload(key: String, found: Received, bytes_max: u64) -> v1::Campai
 
 /// Where a file can be uploaded to, as whoever made the call reaches the service.
 pub(super) fn upload_url(found: UploadUrl, base: &str) -> v1::CreateCampaignUploadUrlResponse {
+    let url = match found.is_whole {
+        true => found.url,
+        false => format!("{base}{}{}", upload::PATH, found.url),
+    };
     v1::CreateCampaignUploadUrlResponse {
-        url: format!("{base}{}{}", upload::PATH, found.url),
+        url,
         s3_key: found.key,
         method: "PUT".to_owned(),
         bytes_max: convert::long(found.bytes_max),

@@ -14,7 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::store;
-use crate::domain::{Acting, Service, Written};
+use crate::domain::{Acting, Service, Written, file_too_large};
 use crate::files::Draft;
 use crate::model::campaign::CampaignStatus;
 use crate::model::id::{AppId, CampaignId, ImportId};
@@ -32,26 +32,31 @@ const PURPOSE: &str = "uploads";
 /// What completes "a campaign that is … cannot be …".
 const GIVEN_RECIPIENTS: &str = "given recipients";
 
-/// Gives a URL that a file can be uploaded to for a draft: here the token in it.
+/// Gives a URL that a file can be uploaded to for a draft: one of the store that files are in, or the token in one of ours.
 ///
 /// # Errors
 /// Campaign not found; invalid state.
 pub async fn upload_url(service: &Service, acting: &Acting, id: CampaignId) -> Result<Written<UploadUrl>> {
     let (app, now) = (acting.app()?, acting.now);
     let signer = std::sync::Arc::new(service.settings.store.secret.signer(PURPOSE));
-    let bytes_max = service.files.bytes_max();
+    let (bytes_max, key) = (service.files.bytes_max(), FileKey::new(id, now));
+    let elsewhere = service.files.signed_url(&key.to_string(), URL_TIME).await?;
     service
         .write(acting, move |tx| {
-            let signer = std::sync::Arc::clone(&signer);
+            let (signer, elsewhere) = (std::sync::Arc::clone(&signer), elsewhere.clone());
             Box::pin(async move {
                 let campaign = store::get_campaign(tx, app, id).await?;
                 campaign.status.check(GIVEN_RECIPIENTS, &[CampaignStatus::Draft])?;
-                let (key, expires_at) = (FileKey::new(id, now), now.plus(URL_TIME));
-                let mut token = UploadGrant { app, key, expires_at }.to_bytes();
-                let signature = signer.sign(&token);
-                token.extend(signature);
+                let expires_at = now.plus(URL_TIME);
+                let own = || {
+                    let mut token = UploadGrant { app, key, expires_at }.to_bytes();
+                    let signature = signer.sign(&token);
+                    token.extend(signature);
+                    URL_SAFE_NO_PAD.encode(token)
+                };
                 Ok(UploadUrl {
-                    url: URL_SAFE_NO_PAD.encode(token),
+                    is_whole: elsewhere.is_some(),
+                    url: elsewhere.unwrap_or_else(own),
                     key: key.to_string(),
                     bytes_max,
                     expires_at,
@@ -109,7 +114,8 @@ async fn begin_file(service: &Service, app: AppId, key: FileKey) -> Result<(File
 /// Lets a file be imported into the audience of a draft.
 ///
 /// # Errors
-/// Campaign not found; invalid state; upload not found; conflict, while another import is not over.
+/// Campaign not found; invalid state; upload not found; payload too large; conflict, while another import is not over;
+/// unavailable, when the store of files is away.
 pub async fn start(
     service: &Service,
     acting: &Acting,
@@ -118,10 +124,15 @@ pub async fn start(
 ) -> Result<Written<ImportJob>> {
     let (app, now) = (acting.app()?, acting.now);
     let named = key.parse().ok().filter(|key: &FileKey| key.campaign == id);
-    let is_there = match named {
-        Some(named) => service.files.find(&named.to_string()).await?.is_some(),
-        None => false,
+    let found = match named {
+        Some(named) => service.files.find(&named.to_string()).await?,
+        None => None,
     };
+    let (is_there, bytes_max) = (found.is_some(), service.files.bytes_max());
+    // A store of another's takes files without asking how large they may be.
+    if found.is_some_and(|bytes| bytes > bytes_max) {
+        return Err(file_too_large(bytes_max));
+    }
     let started = service.write(acting, move |tx| {
         let key = key.clone();
         Box::pin(async move {
@@ -243,7 +254,7 @@ pub async fn sweep_files(service: &Service, now: Timestamp) -> Result<u64> {
         let made = key.and_then(|key| key.made_at());
         made.is_some_and(|made| made < before) && !used.iter().any(|used| used == name)
     };
-    service.files.sweep(is_old).await
+    service.files.sweep(is_old, now).await
 }
 
 /// Returns when there may be something to import.

@@ -3,6 +3,7 @@
 
 mod form;
 mod resume;
+mod s3;
 mod stream;
 mod url;
 

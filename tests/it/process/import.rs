@@ -1,6 +1,8 @@
 //! Files that are streamed to a real server that dies or stops meanwhile: whoever sends goes on where the server stands, and
 //! each row is taken once.
 
+mod s3;
+
 use std::time::{Duration, Instant};
 
 use campanile::pb::v1;
@@ -29,6 +31,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A server on a database with an app, whose files are in the folder.
 pub(super) async fn start(db: &TestDatabase, folder: &TempDir) -> Running {
+    start_with(db, folder, &[]).await
+}
+
+/// The same with more settings.
+async fn start_with(db: &TestDatabase, folder: &TempDir, more: &[(&str, &str)]) -> Running {
     let uploads = folder.path().join("uploads").display().to_string();
     let settings = [
         ("CAMPANILE_DATABASE_URL", db.url.as_str()),
@@ -40,7 +47,7 @@ pub(super) async fn start(db: &TestDatabase, folder: &TempDir) -> Running {
         ("CAMPANILE_RATE_LIMIT_CORE", "0"),
         ("CAMPANILE_LEASE_SECONDS", "2"),
     ];
-    Running::start(folder.path(), &settings).await
+    Running::start(folder.path(), &[&settings, more].concat()).await
 }
 
 /// A channel, and the approved template `order`, which needs a `code`.

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::super::store;
 use crate::domain::Service;
-use crate::files::Reading;
+use crate::files::{Reading, Version};
 use crate::model::campaign::CampaignStatus;
 use crate::model::import::csv::{HEAD_BYTES, Place, Rows, Step as Read, delimiter_of, look_at, not_encoded, refused};
 use crate::model::import::row::Columns;
@@ -48,9 +48,15 @@ pub(super) struct Hashing {
 
 impl Hashing {
     pub(super) async fn open(service: &Service, job: &Leased) -> Result<Box<Self>> {
-        let reading = service.files.read(&job.key, 0).await?.ok_or_else(|| gone(job))?;
+        let reading = service.files.read(&job.key, 0, &Version::default()).await?;
+        let reading = reading.ok_or_else(|| gone(job))?;
         let digest = Digest::default();
         Ok(Box::new(Self { reading, digest }))
+    }
+
+    /// Which version of the file it is.
+    pub(super) fn version(&self) -> &Version {
+        self.reading.version()
     }
 
     /// Goes on for a while; gives the checksum at the end.
@@ -119,9 +125,10 @@ pub(super) struct Source {
 
 impl Source {
     /// Opens a file and reads its first row.
-    pub(super) async fn open(service: &Service, job: &Leased) -> Result<Box<Self>> {
+    pub(super) async fn open(service: &Service, job: &Leased, version: &Version) -> Result<Box<Self>> {
         let schema = schema_of(service, job).await?;
-        let mut reading = service.files.read(&job.key, 0).await?.ok_or_else(|| gone(job))?;
+        let reading = service.files.read(&job.key, 0, version).await?;
+        let mut reading = reading.ok_or_else(|| gone(job))?;
         let mut digest = Digest::default();
         let mut head = BytesMut::new();
         let mut is_over = false;
@@ -160,14 +167,25 @@ impl Source {
         Ok(source)
     }
 
+    /// Which version of the file it is.
+    pub(super) fn version(&self) -> &Version {
+        self.reading.version()
+    }
+
     /// The same file from where the import stands.
-    pub(super) async fn behind(self: Box<Self>, service: &Service, job: &Leased) -> Result<Box<Self>> {
+    pub(super) async fn behind(
+        self: Box<Self>,
+        service: &Service,
+        job: &Leased,
+        version: &Version,
+    ) -> Result<Box<Self>> {
         if self.rows.next().offset == job.next.offset {
             return Ok(self);
         }
         // One byte earlier, which tells whether a line end was cut in two.
         let from = job.next.offset.saturating_sub(1);
-        let mut reading = service.files.read(&job.key, from).await?.ok_or_else(|| gone(job))?;
+        let reading = service.files.read(&job.key, from, version).await?;
+        let mut reading = reading.ok_or_else(|| gone(job))?;
         let mut buffer = reading.next().await?.unwrap_or_default();
         let before = buffer.first().copied();
         buffer.advance(1.min(buffer.len()));

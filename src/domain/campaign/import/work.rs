@@ -6,19 +6,23 @@
 //! so whatever stops in between, each row is taken exactly once. While the database writes a batch the next one is read,
 //! and nothing comes of that unless the one before is committed.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures::future::{Either, select};
 
 use super::super::audience;
 use super::source::{Batch, Hashing, Source};
 use crate::domain::Service;
 use crate::failpoint::{Point, hit};
+use crate::files::{self, Version};
 use crate::model::campaign::recipient::Added;
 use crate::model::import::csv::{Place, refused};
 use crate::model::import::{Failure, ImportState};
 use crate::model::retry::backoff;
 use crate::model::{Error, Reason, Result, Timestamp};
-use crate::store::import::{self as imports, Leased, Settled};
+use crate::store::import::{self as imports, Lease, Leased, Settled};
 
 /// Rows of the largest batch, where no setting says otherwise. How many of them one takes follows from how long the last
 /// ones took.
@@ -29,6 +33,8 @@ const BATCH_ROWS_MAX_SQLITE: u32 = 1_000;
 const FIRST_PART: u32 = 5;
 /// Rows of the smallest batch that the time asks for.
 const BATCH_ROWS_MIN: u32 = 50;
+/// How long a file that is slow to come is waited for until the lease is looked to.
+const LOOKED_UP: Duration = Duration::from_secs(2);
 /// How often an import is begun again that fails for no fault of the file, before it is given up.
 const ATTEMPTS_MAX: u32 = 20;
 /// What it waits after its first failure; after each further one twice as long, up to the most.
@@ -51,6 +57,8 @@ pub enum Step {
 pub struct Importing {
     job: Leased,
     stage: Stage,
+    /// Which of the files that stood under its name is read: from the first look at it, as long as this process holds it.
+    version: Version,
     pace: Pace,
     /// What comes next, if it was read while the batch before was being written.
     ahead: Option<Result<Option<Batch>>>,
@@ -141,6 +149,7 @@ pub async fn claim(service: &Service, now: Timestamp) -> Result<Option<Importing
     Ok(claimed.map(|job| Importing {
         job,
         stage: Stage::Claimed,
+        version: Version::default(),
         pace: Pace::of(service),
         ahead: None,
     }))
@@ -171,6 +180,7 @@ fn is_refusal(error: &Error) -> bool {
         Reason::BadRequest
             | Reason::CampaignNotFound
             | Reason::InvalidState
+            | Reason::PayloadTooLarge
             | Reason::TargetLimitExceeded
             | Reason::UploadNotFound
     )
@@ -179,27 +189,67 @@ fn is_refusal(error: &Error) -> bool {
 async fn step(service: &Service, work: &mut Importing, now: Timestamp) -> Result<Step> {
     match &mut work.stage {
         Stage::Claimed => {
-            work.stage = match &work.job.checksum {
-                None => Stage::Looking(Source::open(service, &work.job).await?),
-                Some(_) => Stage::Comparing(Hashing::open(service, &work.job).await?),
+            let begun = begin(service, &work.job);
+            let Some((stage, version)) = held(service, work.job.lease, begun).await? else {
+                return Ok(given_up(service));
             };
+            (work.stage, work.version) = (stage, version);
             Ok(Step::More)
         }
-        Stage::Looking(source) => match source.look_through().await? {
-            None => hold(service, work).await,
-            Some(found) => {
+        Stage::Looking(source) => match held(service, work.job.lease, source.look_through()).await? {
+            None => Ok(given_up(service)),
+            Some(None) => hold(service, work).await,
+            Some(Some(found)) => {
                 keep(service, work, found).await?;
                 hit(Point::ImportLookedThrough);
                 take_from(service, work).await
             }
         },
-        Stage::Comparing(hashing) => match hashing.go_on().await? {
-            None => hold(service, work).await,
-            Some(checksum) if work.job.checksum.as_ref() == Some(&checksum) => take_from(service, work).await,
-            Some(_) => Err(refused("was changed after its import had begun: import it anew")),
+        Stage::Comparing(hashing) => match held(service, work.job.lease, hashing.go_on()).await? {
+            None => Ok(given_up(service)),
+            Some(None) => hold(service, work).await,
+            Some(Some(checksum)) if work.job.checksum.as_ref() == Some(&checksum) => take_from(service, work).await,
+            Some(Some(_)) => Err(refused("was changed after its import had begun: import it anew")),
         },
         Stage::Taking(_) => take(service, work, now).await,
     }
+}
+
+/// Opens a file for what has to be known of it first.
+async fn begin(service: &Service, job: &Leased) -> Result<(Stage, Version)> {
+    let any = Version::default();
+    Ok(match &job.checksum {
+        None => {
+            let source = Source::open(service, job, &any).await?;
+            let version = source.version().clone();
+            (Stage::Looking(source), version)
+        }
+        Some(_) => {
+            let hashing = Hashing::open(service, job).await?;
+            let version = hashing.version().clone();
+            (Stage::Comparing(hashing), version)
+        }
+    })
+}
+
+/// Reads, however long the store of the file takes: the lease begins anew meanwhile, or else nobody would ever come to the
+/// end of a file in a slow one. Nothing, when the lease is over or the service is to stop. That no store takes for ever is
+/// seen to where files are.
+async fn held<T>(service: &Service, lease: Lease, reading: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+    let mut reading = pin!(reading);
+    let time = LOOKED_UP.min(service.settings.dispatching.lease / 3);
+    loop {
+        match tokio::time::timeout(time, &mut reading).await {
+            Ok(read) => return read.map(Some),
+            Err(_) if !service.is_retired() && is_held(service, lease).await? => {}
+            Err(_) => return Ok(None),
+        }
+    }
+}
+
+/// What a step comes to whose reading was given up. A worker that is to stop gives the import back by itself.
+fn given_up(service: &Service) -> Step {
+    if service.is_retired() { Step::More } else { Step::Stale }
 }
 
 /// Keeps what a file is that was looked through.
@@ -217,8 +267,14 @@ async fn keep(service: &Service, work: &mut Importing, (checksum, bytes, first):
 }
 
 async fn take_from(service: &Service, work: &mut Importing) -> Result<Step> {
-    let source = Source::open(service, &work.job).await?;
-    let source = source.behind(service, &work.job).await?;
+    let (job, version) = (&work.job, &work.version);
+    let opened = async {
+        let source = Source::open(service, job, version).await?;
+        source.behind(service, job, version).await
+    };
+    let Some(source) = held(service, job.lease, opened).await? else {
+        return Ok(given_up(service));
+    };
     work.ahead = None;
     work.stage = Stage::Taking(source);
     hold(service, work).await
@@ -226,11 +282,16 @@ async fn take_from(service: &Service, work: &mut Importing) -> Result<Step> {
 
 /// Lets the lease begin anew.
 async fn hold(service: &Service, work: &Importing) -> Result<Step> {
-    let (lease, time) = (work.job.lease, service.settings.dispatching.lease);
-    let held = service
+    let is_held = is_held(service, work.job.lease).await?;
+    Ok(if is_held { Step::More } else { Step::Stale })
+}
+
+async fn is_held(service: &Service, lease: Lease) -> Result<bool> {
+    let time = service.settings.dispatching.lease;
+    service
         .store
-        .write_background(move |tx| Box::pin(async move { imports::hold_import(tx, lease, time).await }));
-    Ok(if held.await? { Step::More } else { Step::Stale })
+        .write_background(move |tx| Box::pin(async move { imports::hold_import(tx, lease, time).await }))
+        .await
 }
 
 /// Takes the next rows, or ends the import where there are none. Rows that are more than the campaign may have recipients
@@ -241,7 +302,13 @@ async fn take(service: &Service, work: &mut Importing, now: Timestamp) -> Result
     };
     let batch = match work.ahead.take() {
         Some(read) => read?,
-        None => source.batch(work.pace.rows, work.job.problem_count).await?,
+        None => {
+            let reading = source.batch(work.pace.rows, work.job.problem_count);
+            match held(service, work.job.lease, reading).await? {
+                Some(read) => read,
+                None => return Ok(given_up(service)),
+            }
+        }
     };
     let Some(batch) = batch else {
         hit(Point::ImportBeforeEnd);
@@ -251,7 +318,8 @@ async fn take(service: &Service, work: &mut Importing, now: Timestamp) -> Result
     let kept = u32::try_from(kept).map_err(Error::internal)?;
     let problem_count = work.job.problem_count.saturating_add(kept);
     let next = source.batch(work.pace.rows, problem_count);
-    let (settled, ahead) = futures::future::join(settle(service, &work.job, batch, now), next).await;
+    let settling = settle(service, &work.job, batch, now);
+    let (settled, ahead) = with_next(service, work.job.lease, settling, next).await;
     let settled = match settled {
         Err(full) if full.reason() == Reason::TargetLimitExceeded && rows > 1 => {
             work.pace.halve(rows);
@@ -264,12 +332,35 @@ async fn take(service: &Service, work: &mut Importing, now: Timestamp) -> Result
     };
     hit(Point::BetweenBatches);
     work.pace.learn(in_time);
-    work.ahead = Some(ahead);
     work.job.next = settled.next;
     work.job.counts = work.job.counts.and(settled.counts);
     work.job.problem_count = problem_count;
     service.wake.progress();
+    if ahead.is_none() {
+        return Ok(given_up(service));
+    }
+    work.ahead = ahead;
     Ok(Step::More)
+}
+
+/// Waits for a batch that is being written and for the next one, which is read meanwhile. Writing renews the lease by itself;
+/// a file that is slower than that is waited for as any other reading is. Nothing was read when that was given up, or when
+/// the batch was not written.
+async fn with_next<W, R>(
+    service: &Service,
+    lease: Lease,
+    writing: impl Future<Output = Result<Option<W>>>,
+    reading: impl Future<Output = Result<R>>,
+) -> (Result<Option<W>>, Option<Result<R>>) {
+    let reading = pin!(reading);
+    match select(pin!(writing), reading).await {
+        Either::Left((Ok(Some(written)), reading)) => {
+            let read = held(service, lease, reading).await.transpose();
+            (Ok(Some(written)), read)
+        }
+        Either::Left((other, _)) => (other, None),
+        Either::Right((read, writing)) => (writing.await, Some(read)),
+    }
 }
 
 /// Writes a batch, unless the lease is over; tells also whether that was done in time.
@@ -341,7 +432,9 @@ pub async fn give_back(service: &Service, work: &Importing) -> Result<()> {
 /// Those of the database; the lease ends by itself then.
 pub async fn fail(service: &Service, work: &Importing, fault: &Error, now: Timestamp) -> Result<()> {
     let attempts = work.job.attempts;
-    if fault.reason() != Reason::Unavailable && attempts >= ATTEMPTS_MAX {
+    // A database that is away is waited for, as nothing can be said without it. A store that is away can be told.
+    let is_waited_for = fault.reason() == Reason::Unavailable && !files::is_of_store(fault);
+    if !is_waited_for && attempts >= ATTEMPTS_MAX {
         let failure = Failure::of(fault).after(work.job.counts, work.job.next.line);
         end(service, work, (ImportState::Failed, Some(failure)), now).await?;
         return Ok(());

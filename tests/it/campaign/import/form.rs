@@ -13,7 +13,7 @@ use crate::support::world::{Caller, World};
 const BOUNDARY: &str = "----boundary";
 
 /// A form with these fields; one with a file name is a file.
-fn form(fields: &[(&str, &str)]) -> String {
+pub(super) fn form(fields: &[(&str, &str)]) -> String {
     let part = |(name, content): &(&str, &str)| {
         let file = if *name == "file" {
             "; filename=\"people.csv\"\r\ncontent-type: text/csv"
@@ -25,7 +25,7 @@ fn form(fields: &[(&str, &str)]) -> String {
     format!("{}--{BOUNDARY}--\r\n", fields.iter().map(part).collect::<String>())
 }
 
-async fn post(world: &World, caller: &Caller, id: &Value, body: String) -> (u16, Value) {
+pub(super) async fn post(world: &World, caller: &Caller, id: &Value, body: String) -> (u16, Value) {
     let path = format!("/v3/campaigns/campaigns/{}/import-csv", id.as_str().unwrap());
     let media_type = format!("multipart/form-data; boundary={BOUNDARY}");
     let sent = world.http(reqwest::Method::POST, &path, caller);

@@ -16,10 +16,10 @@ use crate::support::shop::Shop;
 use crate::support::world::World;
 
 /// Enough rows for several steps on either database.
-const ROWS: usize = 7_000;
+pub(super) const ROWS: usize = 7_000;
 
 /// A file with so many users, some of them twice and some rows wrong.
-fn table() -> String {
+pub(super) fn table() -> String {
     let rows = (0..ROWS).map(|number| match number % 10 {
         3 => format!("user-{:05},again\r\n", number - 1),
         7 => "a b,wrong\r\n".to_owned(),
@@ -28,12 +28,12 @@ fn table() -> String {
     format!("user_id,note\r\n{}", rows.collect::<String>())
 }
 
-fn expected() -> Vec<String> {
+pub(super) fn expected() -> Vec<String> {
     let added = (0..ROWS).filter(|number| !matches!(number % 10, 3 | 7));
     added.map(|number| format!("user-{number:05}")).collect()
 }
 
-async fn execute(store: &Store, sql: &'static str) {
+pub(super) async fn execute(store: &Store, sql: &'static str) {
     let done = store.write(move |tx| {
         Box::pin(async move {
             let statement = Statement::from_string(tx.get_database_backend(), sql);
@@ -44,7 +44,7 @@ async fn execute(store: &Store, sql: &'static str) {
     done.await.unwrap();
 }
 
-async fn expire_leases(store: &Store) {
+pub(super) async fn expire_leases(store: &Store) {
     execute(
         store,
         "UPDATE imports SET lease_until = 0 WHERE lease_until IS NOT NULL",
@@ -52,12 +52,12 @@ async fn expire_leases(store: &Store) {
     .await;
 }
 
-async fn take_over(world: &World) -> Importing {
+pub(super) async fn take_over(world: &World) -> Importing {
     claim(&world.service, world.clock.now()).await.unwrap().unwrap()
 }
 
 /// Does so many steps.
-async fn steps(world: &World, work: &mut Importing, count: usize) {
+pub(super) async fn steps(world: &World, work: &mut Importing, count: usize) {
     for _ in 0..count {
         assert_eq!(
             advance(&world.service, work, world.clock.now()).await.unwrap(),
@@ -66,7 +66,7 @@ async fn steps(world: &World, work: &mut Importing, count: usize) {
     }
 }
 
-async fn job(shop: &Shop<'_>, id: &Value) -> Value {
+pub(super) async fn job(shop: &Shop<'_>, id: &Value) -> Value {
     ask(shop, "GetCampaignImportStatus", id).await.data().clone()
 }
 

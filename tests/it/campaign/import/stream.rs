@@ -21,11 +21,11 @@ use crate::support::shop::Shop;
 use crate::support::world::World;
 
 /// A key for a file of a campaign.
-async fn key(shop: &Shop<'_>, id: &Value) -> Value {
+pub(super) async fn key(shop: &Shop<'_>, id: &Value) -> Value {
     ask(shop, "CreateCampaignUploadUrl", id).await.data()["s3Key"].clone()
 }
 
-fn head(id: &Value, key: &Value, differs: &Value) -> Value {
+pub(super) fn head(id: &Value, key: &Value, differs: &Value) -> Value {
     let mut head = json!({"campaignId": id, "s3Key": key});
     head.as_object_mut()
         .unwrap()
@@ -38,12 +38,12 @@ fn chunk(offset: usize, data: &[u8]) -> Value {
 }
 
 /// What is left of a file behind an offset, in pieces.
-fn chunks(file: &[u8], from: usize, size: usize) -> Vec<Value> {
+pub(super) fn chunks(file: &[u8], from: usize, size: usize) -> Vec<Value> {
     let pieces = file[from..].chunks(size).enumerate();
     pieces.map(|(at, piece)| chunk(from + at * size, piece)).collect()
 }
 
-async fn send(shop: &Shop<'_>, messages: Vec<Value>) -> Answer {
+pub(super) async fn send(shop: &Shop<'_>, messages: Vec<Value>) -> Answer {
     shop.call("ImportRecipients", json!({"stream": messages})).await
 }
 
@@ -52,7 +52,7 @@ async fn send_file(shop: &Shop<'_>, head: Value, file: &[u8]) -> Answer {
     send(shop, [vec![head], chunks(file, 0, 100)].concat()).await
 }
 
-async fn upload(shop: &Shop<'_>, id: &Value, key: &Value) -> Value {
+pub(super) async fn upload(shop: &Shop<'_>, id: &Value, key: &Value) -> Value {
     let found = shop
         .call("GetCampaignUpload", json!({"campaignId": id, "s3Key": key}))
         .await;
@@ -63,7 +63,7 @@ fn refusal(answer: &Answer) -> (u16, &str) {
     (answer.status, answer.code())
 }
 
-fn sha256(file: &[u8]) -> String {
+pub(super) fn sha256(file: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, file);
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -185,7 +185,7 @@ on_both! {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().to_path_buf();
         let world = World::start_with(db, Door::Grpc, |settings| {
-            settings.files = FileSettings { folder: place, bytes_max: 2_000_000 };
+            settings.files = FileSettings { bytes_max: 2_000_000, ..FileSettings::new(place) };
         }).await;
         let shop = Shop::open(&world).await;
         let id = draft(&shop, json!({})).await;

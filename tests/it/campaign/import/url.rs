@@ -13,7 +13,7 @@ use crate::support::shop::Shop;
 use crate::support::world::World;
 use crate::{everywhere, on_both};
 
-async fn url(shop: &Shop<'_>, id: &Value) -> (Value, Value) {
+pub(super) async fn url(shop: &Shop<'_>, id: &Value) -> (Value, Value) {
     let given = ask(shop, "CreateCampaignUploadUrl", id).await;
     (given.data()["url"].clone(), given.data()["s3Key"].clone())
 }
@@ -75,7 +75,7 @@ on_both! {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().to_path_buf();
         let world = World::start_with(db, Door::Rest, |settings| {
-            settings.files = FileSettings { folder: place, bytes_max: 2_000_000 };
+            settings.files = FileSettings { bytes_max: 2_000_000, ..FileSettings::new(place) };
         }).await;
         let shop = Shop::open(&world).await;
         let id = draft(&shop, json!({})).await;
