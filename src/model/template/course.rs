@@ -128,28 +128,10 @@ pub fn last_step(sequence: Option<&Sequence>) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::template::DataType;
-    use crate::model::template::sequence::Step;
+    use crate::model::template::sequence::tests::{channel, step};
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_millis(millis).unwrap()
-    }
-
-    fn channel(channel_type: ChannelType, order: u32, wait: Option<(StopCondition, u32)>) -> TemplateChannel {
-        TemplateChannel {
-            channel_type,
-            channel_id: None,
-            content: None,
-            data_type: DataType::UiTemplate,
-            category_filter_enabled: false,
-            template_label_enabled: false,
-            message_retention_hours: 0,
-            step: Step {
-                sequence_order: Some(order),
-                stop_condition: wait.map(|(condition, _)| condition),
-                wait_minutes: wait.map(|(_, minutes)| minutes),
-            },
-        }
     }
 
     #[test]
@@ -173,8 +155,8 @@ mod tests {
     fn steps_are_taken_in_their_order_and_only_from_a_whole_sequence() {
         let config = |on: bool| serde_json::json!({ "sequenceEnabled": on }).as_object().cloned();
         let channels = [
-            channel(ChannelType::Push, 2, None),
-            channel(ChannelType::InApp, 1, Some((StopCondition::Read, 30))),
+            channel(ChannelType::Push, step(2, None)),
+            channel(ChannelType::InApp, step(1, Some((StopCondition::Read, 30)))),
         ];
         let sequence = Sequence::of(config(true).as_ref(), &channels).unwrap();
         let types: Vec<_> = sequence.steps().iter().map(|step| step.channel_type).collect();

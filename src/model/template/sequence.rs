@@ -183,12 +183,13 @@ fn check_complete<C>(channels: &[TemplateChannel<C>], violations: &mut Vec<Viola
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::template::DataType;
     use StopCondition::{Clicked, Delivered, Engaged, Read};
 
-    fn channel(channel_type: ChannelType, step: Step) -> TemplateChannel {
+    /// A channel with nothing but its place in a sequence.
+    pub(in crate::model::template) fn channel(channel_type: ChannelType, step: Step) -> TemplateChannel {
         TemplateChannel {
             channel_type,
             channel_id: None,
@@ -201,7 +202,7 @@ mod tests {
         }
     }
 
-    fn step(order: u32, stop: Option<(StopCondition, u32)>) -> Step {
+    pub(in crate::model::template) fn step(order: u32, stop: Option<(StopCondition, u32)>) -> Step {
         Step {
             sequence_order: Some(order),
             stop_condition: stop.map(|(condition, _)| condition),

@@ -1,12 +1,14 @@
 //! Loading: what goes in comes out whatever the number of rows, and a key that is taken leaves nothing behind.
 
 use campanile::model::id::{AppId, NotificationId, UserId};
-use campanile::model::user::Uid;
+use campanile::model::user::{Profile, Uid, User, UserStatus};
 use campanile::model::variable::VariableValues;
+use campanile::model::version::Version;
 use campanile::model::{Reason, Result, Timestamp};
 use campanile::store::audience::{Joining, Known, look_up};
 use campanile::store::entity::{notification_recipient as recipient, user};
 use campanile::store::load::{Cell, Load, Source};
+use campanile::store::user::insert_alike;
 use campanile::store::value::Json;
 use campanile::store::{Store, Tx};
 use sea_orm::{ConnectionTrait, DatabaseBackend, EntityTrait, QueryOrder};
@@ -69,25 +71,20 @@ async fn load_recipients(tx: &Tx, rows: &[recipient::Model]) -> Result<()> {
 
 /// Loads users by these uids, unless one of them is taken; tells whether it did.
 async fn load_users(tx: &Tx, app: AppId, uids: &[&str]) -> Result<bool> {
-    let load = Load {
-        table: "users",
-        columns: [
-            ("id", Source::Each(0)),
-            ("app_id", Source::Same(Cell::Id(app.uuid()))),
-            ("uid", Source::Each(1)),
-            ("name", Source::Each(1)),
-            ("name_folded", Source::Each(1)),
-            ("role", Source::Same(Cell::Text("default"))),
-            ("metadata", Source::Same(Cell::Text("null"))),
-            ("tags", Source::Same(Cell::Text("[]"))),
-            ("created_at", Source::Same(Cell::Long(0))),
-            ("updated_at", Source::Same(Cell::Long(0))),
-            ("version", Source::Same(Cell::Long(1))),
-        ],
-        rows: uids.len(),
+    let uids: Vec<Uid> = uids.iter().map(|uid| uid.parse().unwrap()).collect();
+    let like = User {
+        id: UserId::new(at(0)),
+        uid: uids[0].clone(),
+        profile: Profile::named("somebody".parse().unwrap()),
+        status: UserStatus::Offline,
+        last_active_at: None,
+        deactivated_at: None,
+        created_at: at(0),
+        updated_at: at(0),
+        version: Version::FIRST,
     };
-    let row = |index: usize| [Cell::Id(UserId::new(at(0)).uuid()), Cell::Text(uids[index])];
-    load.unless_taken(tx, row).await
+    let users: Vec<_> = uids.iter().map(|uid| (UserId::new(at(0)), uid)).collect();
+    insert_alike(tx, app, &like, &users).await
 }
 
 /// The same in a transaction, and then another one who is not taken.
