@@ -1,8 +1,9 @@
-//! Many rows in one statement: UNNEST on PostgreSQL, packed values on SQLite. It never splits a batch, because its statement
+//! Many rows in one statement: UNNEST on PostgreSQL, where a single row is plain parameters, packed values on SQLite; what
+//! is the same in all rows is one value. It never splits a batch, because its statement
 //! is one fact of its transaction; who has more rows than fit makes pages of them.
 //!
-//! The text of a statement depends on the number of rows only as far as one row differs from many, and on SQLite on which
-//! columns say the same in all of them, so it is prepared seldom.
+//! The text of a statement depends on the number of rows only as far as one row differs from many, and on which columns say
+//! the same in all of them, so it is prepared seldom.
 
 mod packed;
 
@@ -41,7 +42,7 @@ struct Column {
     name: String,
     kind: Option<Kind>,
     nullable: bool,
-    /// How SQLite takes the values.
+    /// How the values come to the database. PostgreSQL takes a value that all rows have, or an array.
     form: Form,
     /// Of every row, or a single one that all rows have.
     values: Vec<Value>,
@@ -62,7 +63,12 @@ impl Column {
         }
     }
 
-    /// One whose single value SQLite takes for all rows.
+    /// Whether PostgreSQL takes it as two arrays.
+    fn is_masked(&self) -> bool {
+        self.nullable && self.form != Form::Same
+    }
+
+    /// One whose single value stands for all rows.
     fn same(name: &str, (kind, nullable): (Option<Kind>, bool), value: Value) -> Self {
         Self {
             name: name.to_owned(),
@@ -113,15 +119,15 @@ impl Kind {
         }
     }
 
-    const fn postgres_array(self) -> &'static str {
+    const fn postgres(self) -> &'static str {
         match self {
-            Self::Id => "uuid[]",
-            Self::Text => "text[]",
-            Self::Short => "int2[]",
-            Self::Int => "int4[]",
-            Self::Long => "int8[]",
-            Self::Flag => "bool[]",
-            Self::Bytes => "bytea[]",
+            Self::Id => "uuid",
+            Self::Text => "text",
+            Self::Short => "int2",
+            Self::Int => "int4",
+            Self::Long => "int8",
+            Self::Flag => "bool",
+            Self::Bytes => "bytea",
         }
     }
 
@@ -181,7 +187,8 @@ impl Rows {
         let same = things
             .split_first()
             .filter(|(first, others)| others.iter().all(|other| part(other) == part(first)));
-        let column = match same.filter(|_| self.backend == DatabaseBackend::Sqlite) {
+        // The first column is what says how many rows there are.
+        let column = match same.filter(|_| !self.columns.is_empty()) {
             Some((first, _)) => Column::same(name, shape, made(first)?),
             None => Column::new(
                 self.backend,
@@ -197,12 +204,33 @@ impl Rows {
     /// The same with one more column, which says the same of all rows. It is not the first one.
     #[must_use]
     pub fn same<V: ValueType + Into<Value>>(mut self, name: &str, value: V) -> Self {
-        let (shape, value) = ((Kind::of_value(&V::array_type()), V::is_option()), value.into());
-        let column = match self.backend {
-            DatabaseBackend::Postgres => Column::new(self.backend, name, shape, vec![value; self.count()]),
-            _ => Column::same(name, shape, value),
+        let shape = (Kind::of_value(&V::array_type()), V::is_option());
+        self.push(Column::same(name, shape, value.into()), self.count());
+        self
+    }
+
+    /// The same with one more column, of values whose type only they know, so that some must not be null.
+    #[must_use]
+    pub(super) fn values(mut self, name: &str, values: Vec<Value>) -> Self {
+        let null = values.iter().find(|value| value.is_some()).map(Value::as_null);
+        let kind = null.as_ref().map(Value::array_type);
+        let nullable = values.iter().any(|value| !value.is_some());
+        let shape = (kind.as_ref().and_then(Kind::of_value), nullable);
+        let rows = values.len();
+        let of_type = |value: Value| match &null {
+            Some(null) if !value.is_some() => null.clone(),
+            _ => value,
         };
-        self.push(column, self.count());
+        let values = values.into_iter().map(of_type).collect();
+        self.push(Column::new(self.backend, name, shape, values), rows);
+        self
+    }
+
+    /// The same with one more column, of a value whose type only it knows and that all rows have.
+    #[must_use]
+    pub(super) fn same_value(mut self, name: &str, value: Value) -> Self {
+        let shape = (Kind::of_value(&value.array_type()), !value.is_some());
+        self.push(Column::same(name, shape, value), self.count());
         self
     }
 
@@ -224,6 +252,7 @@ impl Rows {
             return Err(Error::internal("the columns of a bulk statement differ in length"));
         }
         match self.backend {
+            DatabaseBackend::Postgres if self.is_single() => self.single(alias),
             DatabaseBackend::Postgres => self.unnest(alias),
             _ => packed::table(&self.columns, self.count(), alias),
         }
@@ -253,6 +282,10 @@ impl Rows {
     /// As [`Rows::table`].
     pub fn statement(self, sql: String, further: impl IntoIterator<Item = Value>) -> Result<Statement> {
         let mut values = match self.backend {
+            DatabaseBackend::Postgres if self.is_single() => {
+                let values = self.columns.into_iter().flat_map(|column| column.values);
+                values.collect()
+            }
             DatabaseBackend::Postgres => arrays(&self.columns)?,
             _ => packed::values(&self.columns, self.count())?,
         };
@@ -262,24 +295,57 @@ impl Rows {
 
     fn own_parameters(&self) -> usize {
         match self.backend {
-            DatabaseBackend::Postgres => self.columns.iter().map(|column| 1 + usize::from(column.nullable)).sum(),
+            DatabaseBackend::Postgres if self.is_single() => self.columns.len(),
+            DatabaseBackend::Postgres => self
+                .columns
+                .iter()
+                .map(|column| 1 + usize::from(column.is_masked()))
+                .sum(),
             _ => packed::parameters(&self.columns, self.count()),
         }
     }
 
+    /// Whether there is one row. For arrays of one PostgreSQL would plan the statement anew each time, because it takes
+    /// arrays that it does not know for longer ones; that costs more than the statement.
+    const fn is_single(&self) -> bool {
+        matches!(self.count, Some(1))
+    }
+
+    fn single(&self, alias: &str) -> Result<String> {
+        let column = |(index, column): (usize, &Column)| {
+            let kind = column.kind.ok_or_else(unsupported)?.postgres();
+            Ok(format!("${}::{kind} AS \"{}\"", index + 1, column.name))
+        };
+        let columns = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(column)
+            .collect::<Result<Vec<_>>>()?;
+        Ok(format!("(SELECT {}) AS {alias}", columns.join(", ")))
+    }
+
     /// A nullable column takes two arrays, because the driver's arrays have no nulls: what it holds and whether it does.
     fn unnest(&self, alias: &str) -> Result<String> {
-        let (mut columns, mut arrays, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut columns, mut arrays, mut names, mut parameter) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let mut next = || {
+            parameter += 1;
+            parameter
+        };
         for (index, column) in self.columns.iter().enumerate() {
-            let kind = column.kind.ok_or_else(unsupported)?.postgres_array();
-            arrays.push(format!("${}::{kind}", arrays.len() + 1));
+            let (name, kind) = (&column.name, column.kind.ok_or_else(unsupported)?.postgres());
+            if column.form == Form::Same {
+                columns.push(format!("${}::{kind} AS \"{name}\"", next()));
+                continue;
+            }
+            arrays.push(format!("${}::{kind}[]", next()));
             names.push(format!("v{index}"));
-            if column.nullable {
-                arrays.push(format!("${}::bool[]", arrays.len() + 1));
+            if column.is_masked() {
+                arrays.push(format!("${}::bool[]", next()));
                 names.push(format!("h{index}"));
-                columns.push(format!("CASE WHEN h{index} THEN v{index} END AS \"{}\"", column.name));
+                columns.push(format!("CASE WHEN h{index} THEN v{index} END AS \"{name}\""));
             } else {
-                columns.push(format!("v{index} AS \"{}\"", column.name));
+                columns.push(format!("v{index} AS \"{name}\""));
             }
         }
         let (columns, arrays, names) = (columns.join(", "), arrays.join(", "), names.join(", "));
@@ -296,9 +362,13 @@ fn unsupported() -> Error {
 fn arrays(columns: &[Column]) -> Result<Vec<Value>> {
     let mut arrays = Vec::new();
     for column in columns {
+        if column.form == Form::Same {
+            arrays.extend(column.values.iter().cloned());
+            continue;
+        }
         let kind = column.kind.ok_or_else(unsupported)?;
         let held = column.values.iter().map(Value::is_some);
-        let mask = column.nullable.then(|| held.map(Value::from).collect::<Vec<_>>());
+        let mask = column.is_masked().then(|| held.map(Value::from).collect::<Vec<_>>());
         // A null's place is filled with its type's zero, which the mask hides.
         let values = column.values.iter().map(|value| {
             if value.is_some() {

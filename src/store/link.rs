@@ -8,7 +8,6 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Database, Executor, IntoArguments, PgPool, Postgres, Sqlite};
 
 use super::pulse::Pulse;
-use super::tx::Pieces;
 
 /// A connection to run statements on.
 pub(super) enum Link {
@@ -78,27 +77,6 @@ impl Link {
             Self::SqlitePool(conn) => conn.execute(sql).await?.into(),
             Self::Postgres(link) => link.pulse.during(link.conn.execute(sql)).await?.into(),
         })
-    }
-
-    /// Copies rows into a table of PostgreSQL: `next` writes one piece after the other, and says whether there are more.
-    pub(super) async fn copy_in(&mut self, statement: &str, next: Pieces<'_>) -> sqlx::Result<()> {
-        let Self::Postgres(link) = self else {
-            return Err(sqlx::Error::Protocol("only PostgreSQL copies rows in".to_owned()));
-        };
-        let conn = &mut link.conn;
-        let copied = async {
-            let mut copy = conn.copy_in_raw(statement).await?;
-            let mut piece = Vec::new();
-            loop {
-                piece.clear();
-                let has_more = next(&mut piece);
-                copy.send(&piece[..]).await?;
-                if !has_more {
-                    return copy.finish().await.map(drop);
-                }
-            }
-        };
-        link.pulse.during(copied).await
     }
 
     pub(super) async fn query_one(&mut self, statement: Statement) -> sqlx::Result<Option<QueryResult>> {

@@ -21,9 +21,6 @@ pub struct Tx {
     state: Flag<State>,
 }
 
-/// Writes the pieces of a COPY one after the other, and says whether there are more.
-pub(super) type Pieces<'p> = &'p mut (dyn FnMut(&mut Vec<u8>) -> bool + Send);
-
 #[derive(Default)]
 struct State {
     fault: Option<Fault>,
@@ -100,28 +97,22 @@ impl Tx {
         *self.link.get_mut() = link;
     }
 
-    /// Copies rows into a table of PostgreSQL: `next` writes one piece after the other, and says whether there are more.
-    pub(super) async fn copy_in(&self, statement: &str, next: Pieces<'_>) -> Result<(), DbErr> {
+    /// Runs a statement on PostgreSQL. Where it meets a key that is taken it says so, nothing of it is done, and the
+    /// transaction goes on.
+    pub(super) async fn unless_taken(&self, statement: Statement) -> Result<bool, DbErr> {
         let mut link = self.link.lock().await;
         self.check()?;
-        self.noted(link.copy_in(statement, next).await)
-    }
-
-    /// The same, but where a key is taken it says so, nothing is copied, and the transaction goes on.
-    pub(super) async fn copy_in_unless_taken(&self, statement: &str, next: Pieces<'_>) -> Result<bool, DbErr> {
-        let mut link = self.link.lock().await;
-        self.check()?;
-        self.noted(link.execute_unprepared("SAVEPOINT copied").await)?;
-        let is_taken = match link.copy_in(statement, next).await {
+        self.noted(link.execute_unprepared("SAVEPOINT tried").await)?;
+        let is_taken = match link.execute(statement).await {
             Err(error) if Fault::of(&error) == Fault::Taken => true,
-            copied => {
-                self.noted(copied)?;
+            done => {
+                self.noted(done)?;
                 false
             }
         };
         let end = match is_taken {
-            true => "ROLLBACK TO SAVEPOINT copied; RELEASE SAVEPOINT copied",
-            false => "RELEASE SAVEPOINT copied",
+            true => "ROLLBACK TO SAVEPOINT tried; RELEASE SAVEPOINT tried",
+            false => "RELEASE SAVEPOINT tried",
         };
         self.noted(link.execute_unprepared(end).await)?;
         Ok(!is_taken)
