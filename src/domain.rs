@@ -39,7 +39,7 @@ use crate::store::{Store, Tx};
 
 use campaign::{CampaignLimits, Turns};
 use dispatch::{Dispatching, Pace};
-use feed::Marks;
+use feed::{Deliveries, Marks};
 use measure::Measures;
 use notification::Sends;
 use wake::Wake;
@@ -106,6 +106,7 @@ pub struct Service {
     cards: Cards,
     sends: Sends,
     marks: Marks,
+    deliveries: Deliveries,
     files: Files,
     pace: Arc<Pace>,
     preflights: Arc<Turns>,
@@ -126,6 +127,7 @@ impl Service {
         Ok(Self {
             sends: notification::sends(&store, &cards, settings.auto_create_users),
             marks: feed::marks(&store),
+            deliveries: feed::deliveries(&store),
             store,
             measures: Arc::new(Measures::new(settings.store.meter.clone())),
             files: Files::new(settings.files.clone()),

@@ -27,6 +27,7 @@ mod m0016_imports;
 mod m0017_sequences;
 mod m0018_user_indexes;
 mod m0019_looks;
+mod m0020_feed_counts;
 
 /// Applies the migrations in order.
 #[derive(Debug)]
@@ -55,6 +56,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0017_sequences::Migration),
             Box::new(m0018_user_indexes::Migration),
             Box::new(m0019_looks::Migration),
+            Box::new(m0020_feed_counts::Migration),
         ]
     }
 }

@@ -6,7 +6,7 @@ mod mark;
 pub(in crate::domain) mod sweep;
 
 pub use mark::{Deleted, Delivered, delete, deliver_many, engage, mark_all_read, mark_delivered, mark_read};
-pub(in crate::domain) use mark::{Marks, marks};
+pub(in crate::domain) use mark::{Deliveries, Marks, deliveries, marks};
 pub use sweep::sweep_expired;
 
 use std::collections::BTreeMap;

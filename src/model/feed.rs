@@ -184,6 +184,8 @@ pub struct Topic(String);
 
 impl Topic {
     const CHARS_MAX: usize = 64;
+    /// The topic of a click, by which sequences stop and which their metrics count.
+    pub const CLICKED: &'static str = "clicked";
 
     /// The topic as it was given; empty when none was.
     #[must_use]

@@ -101,15 +101,24 @@ impl Store {
     where
         F: for<'t> Fn(&'t Tx, AppId, Vec<Arc<I>>) -> BoxFuture<'t, Result<Vec<Result<T>>>> + Send + Sync + 'static,
     {
+        self.group_of(usize::MAX, work)
+    }
+
+    /// The same with at most so many members together, where each of them may write much.
+    #[must_use]
+    pub fn group_of<I, T, F>(&self, members_max: usize, work: F) -> Group<I, T>
+    where
+        F: for<'t> Fn(&'t Tx, AppId, Vec<Arc<I>>) -> BoxFuture<'t, Result<Vec<Result<T>>>> + Send + Sync + 'static,
+    {
         let limits = match &self.0.writer {
             Writer::Sqlite(_) => Limits {
-                members: MEMBERS_MAX_SQLITE,
+                members: MEMBERS_MAX_SQLITE.min(members_max),
                 of_app: OF_APP_MAX_SQLITE,
                 at_once: AT_ONCE_MAX_SQLITE,
             },
             // The other half of the connections is for all else that is written.
             Writer::Postgres(writer) => Limits {
-                members: MEMBERS_MAX,
+                members: MEMBERS_MAX.min(members_max),
                 of_app: OF_APP_MAX,
                 at_once: (writer.connections() / 2).max(1),
             },

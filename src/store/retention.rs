@@ -9,6 +9,7 @@ use sea_orm::{
 
 use super::bulk::Rows;
 use super::entity::{app, campaign, delivery, feed_item, notification, notification_recipient as recipient, page};
+use super::feed::delete_tally;
 use super::tx::Tx;
 use crate::model::id::{AppId, DeliveryId, NotificationId};
 use crate::model::{Result, Timestamp};
@@ -127,6 +128,7 @@ pub async fn delete_notification(
             return Ok(removed);
         }
     }
+    delete_tally(tx, app, notification).await?;
     let gone = notification::Entity::delete_many()
         .filter(notification::Column::AppId.eq(app))
         .filter(notification::Column::Id.eq(notification))

@@ -1,7 +1,9 @@
-//! What the steps of a sequence have come to, counted from the ledger, the feeds and what drivers have taken.
+//! What the steps of a sequence have come to, counted from the ledger, with the marks of feeds and from what drivers have
+//! taken.
 
-use sea_orm::{ConnectionTrait, DatabaseBackend, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DatabaseBackend, FromQueryResult, Statement, Value};
 
+use super::feed::{Tallied, find_tally};
 use super::notification::get_shape;
 use super::page::step_numbers;
 use crate::model::campaign::sequence::{StepCounts, StepMetrics};
@@ -62,62 +64,69 @@ async fn count_served(
     let ledger = db
         .query_one_raw(Statement::from_sql_and_values(backend, sql, values))
         .await?;
-    let marks = db
-        .query_one_raw(marks_statement(backend, (app, notification), step, in_feed))
-        .await?;
-    let count = |row: &Option<QueryResult>, name: &str| {
-        let counted: Option<i64> = row.as_ref().map(|row| row.try_get("", name)).transpose()?;
-        u32::try_from(counted.unwrap_or_default()).map_err(Error::internal)
+    let marks = count_marks(db, (app, notification), step, in_feed).await?;
+    let count = |name: &str| {
+        let counted: Option<i64> = ledger.as_ref().map(|row| row.try_get("", name)).transpose()?;
+        counted_of(counted.unwrap_or_default())
     };
     Ok(StepCounts {
-        requested: count(&ledger, "requested")?,
-        accepted: count(&ledger, "accepted")?,
-        failed: count(&ledger, "failed")?,
-        delivered: count(&marks, "delivered")?,
-        viewed: count(&marks, "viewed")?,
-        engaged: count(&marks, "engaged")?,
-        clicked: count(&marks, "clicked")?,
-        stopped: count(&ledger, "stopped")?,
-        skipped: count(&ledger, "skipped")?,
+        requested: count("requested")?,
+        accepted: count("accepted")?,
+        failed: count("failed")?,
+        delivered: counted_of(marks.delivered)?,
+        viewed: counted_of(marks.viewed)?,
+        engaged: counted_of(marks.engaged)?,
+        clicked: counted_of(marks.clicked)?,
+        stopped: count("stopped")?,
+        skipped: count("skipped")?,
         waiting: 0,
     })
 }
 
-/// How what users did with a step is counted: only what they did something with is looked at. One step of a sequence goes
-/// through the feed.
-#[must_use]
-pub fn marks_statement(
-    backend: DatabaseBackend,
+fn counted_of(number: i64) -> Result<u32> {
+    u32::try_from(number).map_err(Error::internal)
+}
+
+/// What users did with a step. One step of a sequence goes through the feed.
+async fn count_marks(
+    db: &impl ConnectionTrait,
     (app, notification): (AppId, NotificationId),
     step: i32,
     in_feed: bool,
+) -> Result<Tallied> {
+    if in_feed {
+        return find_tally(db, app, notification).await;
+    }
+    let statement = receipts_statement(db.get_database_backend(), (app, notification), step);
+    let found = Tallied::find_by_statement(statement).one(db).await?;
+    Ok(found.unwrap_or_default())
+}
+
+/// How what drivers were told of a step is counted: only what there is something of is looked at.
+#[must_use]
+pub fn receipts_statement(
+    backend: DatabaseBackend,
+    (app, notification): (AppId, NotificationId),
+    step: i32,
 ) -> Statement {
     // SQLite prefers indexes that hold all rows.
-    let by = |index: &str| match backend {
-        DatabaseBackend::Sqlite => format!("INDEXED BY {index}"),
-        _ => String::new(),
+    let by = match backend {
+        DatabaseBackend::Sqlite => "INDEXED BY outgoing_marked",
+        _ => "",
     };
-    let of = "x.app_id = $1 AND x.notification_id = $2";
-    let values: [Value; 2] = [app.into(), notification.into()];
-    if in_feed {
-        let sql = format!(
-            "SELECT COUNT(x.delivered_at) AS delivered, COUNT(x.read_at) AS viewed, COUNT(x.interacted_at) AS engaged, \
-             COUNT(e.topic) AS clicked FROM feed_items x {} LEFT JOIN feed_item_engagements e ON e.app_id = x.app_id \
-             AND e.feed_item_id = x.id AND e.topic = 'clicked' \
-             WHERE {of} AND (x.delivered_at IS NOT NULL OR x.interacted_at IS NOT NULL)",
-            by("feed_items_marked")
-        );
-        return Statement::from_sql_and_values(backend, sql, values);
-    }
-    let numbers = step_numbers(step);
     let sql = format!(
         "SELECT COUNT(x.delivered_at) AS delivered, COUNT(NULL) AS viewed, COUNT(NULL) AS engaged, \
-         COUNT(x.clicked_at) AS clicked FROM outgoing x {} WHERE {of} AND x.page_number BETWEEN $3 AND $4 \
-         AND (x.delivered_at IS NOT NULL OR x.clicked_at IS NOT NULL)",
-        by("outgoing_marked")
+         COUNT(x.clicked_at) AS clicked FROM outgoing x {by} WHERE x.app_id = $1 AND x.notification_id = $2 \
+         AND x.page_number BETWEEN $3 AND $4 AND (x.delivered_at IS NOT NULL OR x.clicked_at IS NOT NULL)"
     );
-    let numbers = [(*numbers.start()).into(), (*numbers.end()).into()];
-    Statement::from_sql_and_values(backend, sql, values.into_iter().chain(numbers))
+    let numbers = step_numbers(step);
+    let values: [Value; 4] = [
+        app.into(),
+        notification.into(),
+        (*numbers.start()).into(),
+        (*numbers.end()).into(),
+    ];
+    Statement::from_sql_and_values(backend, sql, values)
 }
 
 /// Recipients in the ranges that wait for a step, or whose page of it is not done.

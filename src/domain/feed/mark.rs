@@ -2,7 +2,8 @@
 //! of them lock the head of the feed before they look at an item; what is read behind it stays true.
 //!
 //! Marks of single items that come at the same time share a transaction and its statements, as sends do: after a campaign
-//! many users open it at once. Their locks are those of the heads, in the order of the users.
+//! many users open it at once. So do calls that tell of whole pages. Their locks are those of the heads, in the order of the
+//! users.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use crate::store::{Group, Store, Tx};
 
 /// How many items are marked in one transaction: few enough that nobody who waits for the writer notices.
 const BATCH_MAX: u64 = 250;
+/// Calls that tell of many items each, at most a hundred, and share a transaction.
+const PAGES_MAX: usize = 8;
 
 /// An item that was deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +60,14 @@ pub(in crate::domain) struct Asked {
     now: Timestamp,
 }
 
+/// Items that a user was shown, as they wait to be marked.
+#[derive(Debug)]
+pub(in crate::domain) struct Told {
+    user: UserId,
+    items: BTreeSet<FeedItemId>,
+    now: Timestamp,
+}
+
 /// What a mark has changed.
 struct Changes {
     state: bool,
@@ -69,6 +80,16 @@ pub(in crate::domain) type Marks = Group<Asked, StoredItem>;
 /// The marks of a service.
 pub(in crate::domain) fn marks(store: &Store) -> Marks {
     store.group(|tx, app, asked| Box::pin(async move { mark_together(tx, app, &asked).await }))
+}
+
+/// Pages of items that share transactions.
+pub(in crate::domain) type Deliveries = Group<Told, Delivered>;
+
+/// The pages of a service that are told of.
+pub(in crate::domain) fn deliveries(store: &Store) -> Deliveries {
+    store.group_of(PAGES_MAX, |tx, app, told| {
+        Box::pin(async move { deliver_together(tx, app, &told).await })
+    })
 }
 
 /// Marks an item of the user acted for as read, and so as delivered. Doing it again changes nothing and tells when it was
@@ -116,7 +137,7 @@ pub async fn delete(service: &Service, acting: &Acting, id: FeedItemId) -> Resul
                 let line = line.ok_or_else(|| no_such_item(id))?;
                 let after = line.state.deleted(now);
                 if after != line.state {
-                    store::record_changes(tx, app, &mut BTreeMap::from([(user, head)]), &[(line, after)]).await?;
+                    store::record_changes(tx, app, &mut BTreeMap::from([(user, head)]), &[(line, after)], &[]).await?;
                 }
                 let deleted_at = after.deleted_at.unwrap_or(now);
                 Ok(Deleted { id, deleted_at })
@@ -130,25 +151,15 @@ pub async fn delete(service: &Service, acting: &Acting, id: FeedItemId) -> Resul
 /// # Errors
 /// User not found.
 pub async fn deliver_many(service: &Service, acting: &Acting, ids: BTreeSet<FeedItemId>) -> Result<Written<Delivered>> {
-    let (app, now) = (acting.app()?, acting.now);
+    let app = acting.app()?;
     let (_, user) = own(service, acting).await?;
-    let ids = Arc::new(ids.into_iter().collect::<Vec<_>>());
-    service
-        .write(acting, move |tx| {
-            let ids = Arc::clone(&ids);
-            Box::pin(async move {
-                let found = change_many(tx, (app, user), &ids, ItemState::delivered, now).await?;
-                let count = found.iter().filter(|(item, after)| item.state != *after).count();
-                let items = found
-                    .iter()
-                    .map(|(item, after)| (item.id, after.delivered_at.unwrap_or(now)));
-                Ok(Delivered {
-                    count: u32::try_from(count).map_err(Error::internal)?,
-                    items: items.collect(),
-                })
-            })
-        })
-        .await
+    let told = Told {
+        user,
+        items: ids,
+        now: acting.now,
+    };
+    let written = service.deliveries.write(app, acting.once.clone(), Arc::new(told));
+    Ok(service.noted(written.await?))
 }
 
 /// Marks the unread items of the user acted for as read, all or those of a category that is named by its name or id, and
@@ -218,38 +229,16 @@ async fn start(
     }))
 }
 
-async fn read_many(tx: &Tx, of: (AppId, UserId), ids: &[FeedItemId], now: Timestamp) -> Result<u32> {
-    let items = change_many(
-        tx,
-        of,
-        ids,
-        |state, now| if state.counted { state.read(now) } else { state },
-        now,
-    )
-    .await?;
-    u32::try_from(items.iter().filter(|(item, after)| item.state != *after).count()).map_err(Error::internal)
-}
-
-/// Marks those of some items that are in a user's feed, and gives them all with what became of them.
-async fn change_many(
-    tx: &Tx,
-    (app, user): (AppId, UserId),
-    ids: &[FeedItemId],
-    mark: Mark,
-    now: Timestamp,
-) -> Result<Vec<(ItemLine, ItemState)>> {
+/// Reads those of some items that are in a user's feed and still count, and says how many.
+async fn read_many(tx: &Tx, (app, user): (AppId, UserId), ids: &[FeedItemId], now: Timestamp) -> Result<u32> {
     let Some(head) = store::lock_head(tx, app, user).await? else {
-        return Ok(Vec::new());
+        return Ok(0);
     };
-    let lines = store::find_lines(tx, app, Some(user), ids).await?;
-    let items: Vec<_> = lines.into_iter().map(|item| (item, mark(item.state, now))).collect();
-    let changed: Vec<_> = items
-        .iter()
-        .filter(|(item, after)| item.state != *after)
-        .copied()
-        .collect();
-    store::record_changes(tx, app, &mut BTreeMap::from([(user, head)]), &changed).await?;
-    Ok(items)
+    let lines = store::find_lines(tx, app, ids).await?;
+    let unread = lines.into_iter().filter(|line| line.user == user && line.state.counted);
+    let changes: Vec<_> = unread.map(|line| (line, line.state.read(now))).collect();
+    store::record_changes(tx, app, &mut BTreeMap::from([(user, head)]), &changes, &[]).await?;
+    u32::try_from(changes.len()).map_err(Error::internal)
 }
 
 async fn ask(service: &Service, acting: &Acting, id: FeedItemId, what: What) -> Result<Written<FeedItem>> {
@@ -291,8 +280,34 @@ async fn mark_together(tx: &Tx, app: AppId, asked: &[Arc<Asked>]) -> Result<Vec<
         .iter()
         .filter_map(|id| Some((*before.get(id)?, items.get(id)?.state)));
     let changes: Vec<_> = changes.collect();
-    store::insert_engagements(tx, app, &engagements).await?;
-    store::record_changes(tx, app, &mut heads, &changes).await?;
+    store::record_changes(tx, app, &mut heads, &changes, &engagements).await?;
+    Ok(answers)
+}
+
+async fn deliver_together(tx: &Tx, app: AppId, told: &[Arc<Told>]) -> Result<Vec<Result<Delivered>>> {
+    let mut heads = store::lock_heads(tx, app, &told.iter().map(|one| one.user).collect()).await?;
+    let ids: BTreeSet<_> = told.iter().flat_map(|one| &one.items).copied().collect();
+    let lines = store::find_lines(tx, app, &ids.into_iter().collect::<Vec<_>>()).await?;
+    let mut lines: BTreeMap<_, _> = lines.into_iter().map(|line| (line.id, line)).collect();
+    let (mut answers, mut changes) = (Vec::new(), Vec::new());
+    for one in told {
+        let before = changes.len();
+        let mut items = BTreeMap::new();
+        for id in &one.items {
+            let Some(line) = lines.get_mut(id).filter(|line| line.user == one.user) else {
+                continue;
+            };
+            let after = line.state.delivered(one.now);
+            if after != line.state {
+                changes.push((*line, after));
+                line.state = after;
+            }
+            items.insert(*id, after.delivered_at.unwrap_or(one.now));
+        }
+        let count = u32::try_from(changes.len() - before).map_err(Error::internal)?;
+        answers.push(Ok(Delivered { count, items }));
+    }
+    store::record_changes(tx, app, &mut heads, &changes, &[]).await?;
     Ok(answers)
 }
 
@@ -356,6 +371,7 @@ fn line_of(item: &StoredItem) -> ItemLine {
     ItemLine {
         id: item.id,
         user: item.user,
+        notification: item.notification_id,
         category: item.category_id.filter(|_| item.filterable),
         expires_at: item.expires_at,
         state: item.state,

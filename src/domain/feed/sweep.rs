@@ -55,7 +55,7 @@ async fn sweep_items(tx: &Tx, app: AppId, items: &[Candidate], now: Timestamp) -
     let mut swept: u64 = 0;
     for chunk in items.chunks(CHUNK) {
         let ids: Vec<FeedItemId> = chunk.iter().map(|item| item.id).collect();
-        let lines = store::find_lines(tx, app, None, &ids).await?;
+        let lines = store::find_lines(tx, app, &ids).await?;
         swept = swept.saturating_add(expire(tx, app, &mut heads, &lines, now).await?);
         // Asked after a chunk and never before the first: on a slow machine the locks alone may take all the time.
         if tx.is_out_of_time() {
@@ -81,7 +81,7 @@ async fn expire(
         .filter(due)
         .map(|line| (*line, line.state.expired()))
         .collect();
-    store::record_changes(tx, app, heads, &changes).await?;
+    store::record_changes(tx, app, heads, &changes, &[]).await?;
     u64::try_from(changes.len()).map_err(Error::internal)
 }
 

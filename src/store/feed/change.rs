@@ -1,13 +1,16 @@
 //! Changes of items: each gets the next number of its feed, and the head moves with it. Which changes there are is the
 //! model's; the caller holds the locks of the heads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, Select};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IdenStatic as _, QueryFilter, QuerySelect, Select,
+};
 
 use super::head::{Moves, move_heads};
-use crate::model::feed::{Engagement, ItemState};
-use crate::model::id::{AppId, CategoryId, DeliveryId, FeedItemId, UserId};
+use super::tally::Tally;
+use crate::model::feed::{Engagement, ItemState, Topic};
+use crate::model::id::{AppId, CategoryId, DeliveryId, FeedItemId, NotificationId, UserId};
 use crate::model::template::course::Marks;
 use crate::model::{Error, Result, Timestamp};
 use crate::store::bulk::{self, Rows};
@@ -20,6 +23,8 @@ pub struct ItemLine {
     pub id: FeedItemId,
     /// Whose feed it is in.
     pub user: UserId,
+    /// What it was sent with.
+    pub notification: NotificationId,
     /// The category whose count has it, if one has.
     pub category: Option<CategoryId>,
     /// When it leaves the feed.
@@ -32,6 +37,7 @@ pub struct ItemLine {
 struct Line {
     id: FeedItemId,
     user_id: UserId,
+    notification_id: NotificationId,
     category_id: Option<CategoryId>,
     filterable: bool,
     expires_at: Option<Timestamp>,
@@ -42,11 +48,30 @@ struct Line {
     deleted_at: Option<Timestamp>,
 }
 
+/// What a [`Line`] takes.
+const COLUMNS: [feed_item::Column; 11] = {
+    use feed_item::Column;
+    [
+        Column::Id,
+        Column::UserId,
+        Column::NotificationId,
+        Column::CategoryId,
+        Column::Filterable,
+        Column::ExpiresAt,
+        Column::Counted,
+        Column::DeliveredAt,
+        Column::ReadAt,
+        Column::InteractedAt,
+        Column::DeletedAt,
+    ]
+};
+
 impl From<Line> for ItemLine {
     fn from(line: Line) -> Self {
         Self {
             id: line.id,
             user: line.user_id,
+            notification: line.notification_id,
             category: line.category_id.filter(|_| line.filterable),
             expires_at: line.expires_at,
             state: ItemState {
@@ -83,21 +108,27 @@ pub async fn find_marks(
     Ok(marks.collect())
 }
 
-/// Those of some items that are there and not deleted, of one user or of any.
+/// Those of some items that are there and not deleted, whoever's they are.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn find_lines(
-    db: &impl ConnectionTrait,
-    app: AppId,
-    of: Option<UserId>,
-    ids: &[FeedItemId],
-) -> Result<Vec<ItemLine>> {
-    let mut items = of_app(app).filter(feed_item::Column::Id.is_in(ids.iter().copied()));
-    if let Some(user) = of {
-        items = items.filter(feed_item::Column::UserId.eq(user));
+pub async fn find_lines(db: &impl ConnectionTrait, app: AppId, ids: &[FeedItemId]) -> Result<Vec<ItemLine>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
     }
-    slim(items.filter(feed_item::Column::DeletedAt.is_null())).all(db).await
+    let rows = Rows::new(db).column("id", ids.iter().copied());
+    let columns = COLUMNS.map(|column| format!("feed_items.{}", column.as_str()));
+    let sql = format!(
+        "SELECT {} FROM {} {} feed_items ON feed_items.id = r.id \
+         WHERE feed_items.app_id = {} AND feed_items.deleted_at IS NULL",
+        columns.join(", "),
+        rows.table("r")?,
+        rows.join(),
+        rows.parameter(0),
+    );
+    let found = db.query_all_raw(rows.statement(sql, [app.into()])?).await?;
+    let lines = found.iter().map(|row| Ok(Line::from_query_result(row, "")?.into()));
+    lines.collect()
 }
 
 /// An item of any state, deleted ones too; of one user or of any.
@@ -123,20 +154,7 @@ fn of_app(app: AppId) -> Select<feed_item::Entity> {
 
 /// The lines of some items.
 pub(super) fn slim(items: Select<feed_item::Entity>) -> Lines {
-    use feed_item::Column;
-    let columns = [
-        Column::Id,
-        Column::UserId,
-        Column::CategoryId,
-        Column::Filterable,
-        Column::ExpiresAt,
-        Column::Counted,
-        Column::DeliveredAt,
-        Column::ReadAt,
-        Column::InteractedAt,
-        Column::DeletedAt,
-    ];
-    Lines(items.select_only().columns(columns))
+    Lines(items.select_only().columns(COLUMNS))
 }
 
 pub(super) struct Lines(Select<feed_item::Entity>);
@@ -149,7 +167,8 @@ impl Lines {
 }
 
 /// Writes down what became of some items of some feeds, whose heads are locked and stand where `heads` says, which then
-/// says where they stand after it. The changes of one feed are numbered in the order in which they are given.
+/// says where they stand after it. The changes of one feed are numbered in the order in which they are given. What users did
+/// with items beside that comes once for each topic of an item, which is among those that change.
 ///
 /// # Errors
 /// Those of the database.
@@ -158,11 +177,17 @@ pub async fn record_changes(
     app: AppId,
     heads: &mut BTreeMap<UserId, i64>,
     changes: &[(ItemLine, ItemState)],
+    engaged: &[(FeedItemId, Engagement)],
 ) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
-    let mut moves = Moves::default();
+    insert_engagements(db, app, engaged).await?;
+    let clicks = engaged
+        .iter()
+        .filter(|(_, engaged)| engaged.topic.as_str() == Topic::CLICKED);
+    let clicked: BTreeSet<_> = clicks.map(|(item, _)| *item).collect();
+    let (mut moves, mut tally) = (Moves::default(), Tally::default());
     let mut seqs = Vec::with_capacity(changes.len());
     for (item, after) in changes {
         let head = heads
@@ -171,6 +196,10 @@ pub async fn record_changes(
         *head = head.saturating_add(1);
         seqs.push(*head);
         moves.change(item.user);
+        tally.change(item, after);
+        if clicked.contains(&item.id) {
+            tally.click(item.notification);
+        }
         if item.state.counted && !after.counted {
             moves.uncount(item.user, item.category);
         }
@@ -192,18 +221,11 @@ pub async fn record_changes(
         rows.parameter(0),
     );
     db.execute_raw(rows.statement(sql, [app.into()])?).await?;
-    move_heads(db, app, &moves).await
+    move_heads(db, app, &moves).await?;
+    tally.record(db, app).await
 }
 
-/// Writes down what users did with items, whose heads are locked: each topic of an item comes once.
-///
-/// # Errors
-/// Those of the database.
-pub async fn insert_engagements(
-    db: &impl ConnectionTrait,
-    app: AppId,
-    engaged: &[(FeedItemId, Engagement)],
-) -> Result<()> {
+async fn insert_engagements(db: &impl ConnectionTrait, app: AppId, engaged: &[(FeedItemId, Engagement)]) -> Result<()> {
     if engaged.is_empty() {
         return Ok(());
     }

@@ -134,6 +134,40 @@ everywhere! {
         assert_eq!(item(&shop, &full).await["engagements"].as_array().unwrap().len(), 100);
     }
 
+    async fn pages_that_come_together_are_each_answered_for_themselves(world) {
+        let shop = Shop::open(&world).await;
+        // More callers than share a transaction, each of whom tells twice of a page of three and an item of somebody else.
+        let users: Vec<_> = (0..10).map(|number| format!("user-{number}")).collect();
+        let named: Vec<_> = users.iter().map(String::as_str).collect();
+        let mut sent = Vec::new();
+        for template in ["plain", "order-shipped", "plain"] {
+            sent.push(send(&shop, template, &named).await);
+        }
+        world.pass(MINUTE);
+        let page = |user: usize| [&sent[0][user], &sent[1][user], &sent[2][user]];
+        let told = join_all((0..20).map(async |call| {
+            let (user, foreign) = (call % 10, &sent[0][(call + 1) % 10]);
+            let ids: Vec<_> = page(user).into_iter().chain([foreign]).collect();
+            let answer = shop.as_user(named[user], "MarkFeedItemsDelivered", json!({"ids": ids})).await;
+            (user, answer.data().clone())
+        }));
+        let mut counts = [0; 10];
+        for (user, answer) in told.await {
+            counts[user] += answer["count"].as_i64().unwrap();
+            let items: Vec<_> = answer["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect();
+            let mut own = page(user).map(String::as_str);
+            own.sort_unstable();
+            assert_eq!(items, own, "{answer:#}");
+        }
+        assert_eq!(counts, [3; 10]);
+        for (user, uid) in named.iter().enumerate() {
+            assert_eq!(shop.unread(uid).await, 3);
+            for id in page(user) {
+                assert_eq!(item(&shop, id).await["deliveredAt"], "2024-01-15T12:01:00.000Z");
+            }
+        }
+    }
+
     async fn a_delivered_item_says_so_and_stays_unread(world) {
         let shop = Shop::open(&world).await;
         let id = send(&shop, "order-shipped", &["ada"]).await.remove(0);

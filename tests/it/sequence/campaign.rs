@@ -1,9 +1,9 @@
 //! Sequences of campaigns: they are held, ended, counted and explained like everything else of them.
 
 use campanile::store::entity::notification;
-use campanile::store::sequence::marks_statement;
+use campanile::store::sequence::receipts_statement;
 use insta::assert_json_snapshot;
-use sea_orm::{ConnectionTrait, DatabaseBackend, EntityTrait};
+use sea_orm::{ConnectionTrait, DatabaseBackend, EntityTrait, Statement};
 use serde_json::{Value, json};
 
 use super::{MINUTE, item, prepare, provided, read, send, settle, taken, uids};
@@ -274,8 +274,8 @@ everywhere! {
     }
 }
 
-/// How the database counts what users did with the steps of a campaign, in its own words.
-async fn plans(world: &World) -> [String; 2] {
+/// How the database counts what drivers were told of the second step of a campaign, in its own words.
+async fn plan(world: &World) -> String {
     let store = world.store().await;
     crate::batch::execute(&store, "ANALYZE").await;
     let backend = store.read().get_database_backend();
@@ -284,19 +284,35 @@ async fn plans(world: &World) -> [String; 2] {
         _ => ("EXPLAIN QUERY PLAN", "detail"),
     };
     let found = notification::Entity::find().one(store.read()).await.unwrap().unwrap();
-    let mut plans = [String::new(), String::new()];
-    for (plan, (step, in_feed)) in plans.iter_mut().zip([(1, true), (2, false)]) {
-        let mut statement = marks_statement(backend, (found.app_id, found.id), step, in_feed);
-        statement.sql = format!("{explain} {}", statement.sql);
-        let rows = store.read().query_all_raw(statement).await.unwrap();
-        let lines: Vec<String> = rows.iter().map(|row| row.try_get("", column).unwrap()).collect();
-        *plan = lines.join("\n");
-    }
-    plans
+    let mut statement = receipts_statement(backend, (found.app_id, found.id), 2);
+    statement.sql = format!("{explain} {}", statement.sql);
+    let rows = store.read().query_all_raw(statement).await.unwrap();
+    let lines: Vec<String> = rows.iter().map(|row| row.try_get("", column).unwrap()).collect();
+    lines.join("\n")
+}
+
+/// What the metrics of the first step say that users did, and what their items say of it.
+async fn done(shop: &Shop<'_>, world: &World, id: &Value) -> [Vec<i64>; 2] {
+    let store = world.store().await;
+    let sql = "SELECT COUNT(i.delivered_at) AS delivered, COUNT(i.read_at) AS viewed, COUNT(i.interacted_at) AS engaged, \
+               COUNT(e.topic) AS clicked FROM feed_items i JOIN notifications n ON n.id = i.notification_id \
+               LEFT JOIN feed_item_engagements e ON e.feed_item_id = i.id AND e.topic = 'clicked' \
+               WHERE n.sequence IS NOT NULL";
+    let backend = store.read().get_database_backend();
+    let row = store
+        .read()
+        .query_one_raw(Statement::from_string(backend, sql))
+        .await
+        .unwrap()
+        .unwrap();
+    let metrics = ask(shop, "GetCampaignSequenceMetrics", id).await;
+    let names = ["delivered", "viewed", "engaged", "clicked"];
+    let said = names.map(|name| metrics[0][name].as_i64().unwrap_or_default());
+    [said.to_vec(), names.map(|name| row.try_get("", name).unwrap()).to_vec()]
 }
 
 on_both! {
-    async fn what_users_did_with_a_step_is_counted_by_an_index_of_what_they_did(db) {
+    async fn what_drivers_were_told_of_a_step_is_counted_by_an_index_of_what_they_were_told(db) {
         let (world, _stub) = provided(World::start(db, Door::Rest).await).await;
         let shop = Shop::open(&world).await;
         prepare(&shop).await;
@@ -319,9 +335,58 @@ on_both! {
         assert!((3..=4).contains(&delivered), "{metrics:#}");
         assert_eq!(of(0), [1_000, 0, delivered, 3, 1, 1]);
         assert_eq!(of(1), [997, 3, 1, 0, 0, 1]);
-        for (plan, index) in plans(&world).await.iter().zip(["feed_items_marked", "outgoing_marked"]) {
-            assert!(plan.contains(index), "{plan}");
+        let plan = plan(&world).await;
+        assert!(plan.contains("outgoing_marked"), "{plan}");
+    }
+
+    async fn what_users_do_with_a_step_at_once_is_counted_once(db) {
+        let (world, _stub) = provided(World::start(db, Door::Grpc).await).await;
+        let shop = Shop::open(&world).await;
+        prepare(&shop).await;
+        let users = uids(40);
+        let id = sent(&shop, "two-steps", &users).await;
+        // Nobody counts what is done with other sends.
+        send(&shop, "plain", &users).await;
+        settle(&world).await;
+        let mut items = Vec::new();
+        for uid in &users {
+            let feed = shop.as_user(uid, "ListFeedItems", json!({})).await;
+            items.push(feed.data().as_array().unwrap().iter().map(|one| one["id"].clone()).collect::<Vec<_>>());
         }
+        assert!(items.iter().all(|items| items.len() == 2), "{items:?}");
+        let marks = users.iter().zip(&items).enumerate().flat_map(|(number, (uid, items))| {
+            let each = |item: &Value| [
+                (1, "MarkFeedItemDelivered", json!({"feedItemId": item})),
+                (2, "MarkFeedItemRead", json!({"feedItemId": item})),
+                (3, "ReportFeedItemEngagement", json!({"feedItemId": item, "topic": "clicked"})),
+                (5, "ReportFeedItemEngagement", json!({"feedItemId": item, "topic": "shared"})),
+                (3, "ReportFeedItemEngagement", json!({"feedItemId": item, "topic": "clicked"})),
+            ];
+            let of_all = [
+                (4, "MarkFeedItemsDelivered", json!({"ids": items})),
+                (7, "MarkAllFeedItemsRead", json!({})),
+            ];
+            let all = items.iter().flat_map(each).chain(of_all);
+            all.filter(move |(every, ..)| number % every == 0).map(move |(_, rpc, request)| (uid, rpc, request))
+        });
+        let marks: Vec<_> = marks.collect();
+        futures::future::join_all(marks.into_iter().map(async |(uid, rpc, request)| {
+            let answer = shop.as_user(uid, rpc, request).await;
+            assert_eq!(answer.status, 200, "{rpc}: {answer:#?}");
+        })).await;
+        let [said, counted] = done(&shop, &world, &id).await;
+        assert_eq!(said, counted);
+        assert_eq!(counted[1..], [23, 19, 14], "{counted:?}");
+        // What an item has come to stays counted when it goes.
+        for item in &items[0] {
+            shop.as_user(&users[0], "DeleteFeedItem", json!({"feedItemId": item})).await.data();
+        }
+        assert_eq!(done(&shop, &world, &id).await[0], said);
+        let store = world.store().await;
+        let counted = "SELECT COUNT(DISTINCT notification_id) AS n FROM feed_counts";
+        let counted = Statement::from_string(store.read().get_database_backend(), counted);
+        let counted: i64 = store.read().query_one_raw(counted).await.unwrap().unwrap().try_get("", "n").unwrap();
+        assert_eq!(counted, 1);
     }
 
     async fn every_step_of_a_campaign_keeps_to_its_rate(db) {
