@@ -108,14 +108,16 @@ async function draft(server, count, prefix = 'user') {
   return id;
 }
 
-/** Sends a campaign, and gives recipients a second until it is final. */
+/**
+ * Sends a campaign, and gives recipients a second until it is final, by its own times: whoever asks all the time how far it is
+ * makes it wait, because campaigns keep out of the way of calls.
+ */
 async function send(server, id, count) {
-  const began = performance.now();
   await server.call('POST', `/campaigns/${id}/send`);
-  const campaign = await done(server, `/campaigns/${id}`, ({ status }) => status !== 'sending');
+  const campaign = await done(server, `/campaigns/${id}`, ({ status }) => status !== 'sending', 1_500);
   const { completed } = campaign.recipientSummary;
   if (campaign.status !== 'completed' || completed !== count) throw new Error(`the campaign came to ${JSON.stringify(campaign)}`);
-  return count / ((performance.now() - began) / 1_000);
+  return count / ((Date.parse(campaign.completedAt) - Date.parse(campaign.sentAt)) / 1_000);
 }
 
 const perSecond = (rates) => `${median(rates).toFixed(0)}/s (${spread(rates).low.toFixed(0)}–${spread(rates).high.toFixed(0)})`;

@@ -204,15 +204,20 @@ pub async fn record_changes(
             moves.uncount(item.user, item.category);
         }
     }
-    let after = || changes.iter().map(|(_, after)| after);
+    type Change = (ItemLine, ItemState);
     let rows = Rows::new(db)
         .column("id", changes.iter().map(|(item, _)| item.id))
         .column("change_seq", seqs)
-        .column("counted", after().map(|state| state.counted))
-        .column("delivered_at", after().map(|state| state.delivered_at))
-        .column("read_at", after().map(|state| state.read_at))
-        .column("interacted_at", after().map(|state| state.interacted_at))
-        .column("deleted_at", after().map(|state| state.deleted_at));
+        .of_each(
+            "counted",
+            changes,
+            |change: &Change| &change.1.counted,
+            |flag| Ok(*flag),
+        )?
+        .of_each("delivered_at", changes, |change| &change.1.delivered_at, |at| Ok(*at))?
+        .of_each("read_at", changes, |change| &change.1.read_at, |at| Ok(*at))?
+        .of_each("interacted_at", changes, |change| &change.1.interacted_at, |at| Ok(*at))?
+        .of_each("deleted_at", changes, |change| &change.1.deleted_at, |at| Ok(*at))?;
     let sql = format!(
         "UPDATE feed_items SET change_seq = r.change_seq, counted = r.counted, delivered_at = r.delivered_at, \
          read_at = r.read_at, interacted_at = r.interacted_at, deleted_at = r.deleted_at \
