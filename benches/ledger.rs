@@ -246,6 +246,8 @@ async fn connect(file: &str) -> Fallible<SqliteConnection> {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(60))
         .foreign_keys(true)
+        // As much as the service's writer has.
+        .pragma("cache_size", "-8192")
         .statement_cache_capacity(512)
         .disable_statement_logging();
     Ok(options.connect().await?)

@@ -37,6 +37,9 @@ pub(super) const ACQUIRE_TIME_MAX: Duration = Duration::from_secs(3);
 const BUSY_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a start waits for another process that is migrating the same database.
 const MIGRATION_WAIT_MAX: Duration = Duration::from_secs(120);
+/// Memory for pages of SQLite's writer at most, in KiB and negative as SQLite has it: four times its default, in which not even
+/// the upper pages of all indexes have a place, so that it reads them from the file again and again.
+const WRITER_CACHE: &str = "-8192";
 /// A pooled connection that rested longer than this is asked whether it still lives, so that a restart of PostgreSQL costs
 /// its first callers a reconnect and not an error.
 const IDLE_UNCHECKED_MAX: Duration = Duration::from_secs(1);
@@ -117,6 +120,7 @@ impl Store {
                     .acquire_timeout(ACQUIRE_TIME_MAX)
                     .test_before_acquire(false)
                     .connect_lazy_with(readers);
+                let options = options.pragma("cache_size", WRITER_CACHE);
                 let writer = SqliteWriter::start(options, (&tasks, measures.clone()), stop.clone()).await;
                 (Pool::Sqlite(pool), Writer::Sqlite(writer.map_err(carried)?))
             }
