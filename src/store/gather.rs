@@ -4,15 +4,17 @@
 use sea_orm::{ConnectionTrait, DatabaseBackend, FromQueryResult, Statement};
 use serde::de::DeserializeOwned;
 
-use crate::model::{Error, Result};
+use crate::model::{Error, Result, Timestamp};
 
 /// A column of an answer: its name, which is that of the field that takes it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Field {
     /// An id, or none.
     Id(&'static str),
-    /// A text, a number, a flag, or none.
+    /// A text, a number, or none.
     Plain(&'static str),
+    /// A flag.
+    Flag(&'static str),
 }
 
 /// What rows are read from.
@@ -30,8 +32,12 @@ pub(super) struct Source<'a> {
 pub(super) fn select(backend: DatabaseBackend, fields: &[Field], from: &Source<'_>) -> String {
     let Source { table, rest, postgres } = from;
     let columns = fields.iter().map(|field| match (backend, field) {
-        (DatabaseBackend::Postgres, Field::Id(name) | Field::Plain(name)) => format!("{table}.{name} AS {name}"),
+        (DatabaseBackend::Postgres, Field::Id(name) | Field::Plain(name) | Field::Flag(name)) => {
+            format!("{table}.{name} AS {name}")
+        }
         (_, Field::Plain(name)) => format!("{table}.{name}"),
+        // SQLite knows no flags.
+        (_, Field::Flag(name)) => format!("json(iif({table}.{name}, 'true', 'false'))"),
         // JSON knows no bytes. What has none is empty in hexadecimal.
         (_, Field::Id(name)) => format!("nullif(hex({table}.{name}), '')"),
     });
@@ -61,4 +67,13 @@ where
     let document: Option<String> = row.map(|row| row.try_get("", "document")).transpose()?;
     let document = document.ok_or_else(|| Error::internal("an answer of one row has none"))?;
     serde_json::from_str(&document).map_err(Error::internal)
+}
+
+/// An instant as rows are read that came as a document.
+///
+/// # Errors
+/// Internal, when it is none.
+pub(super) fn time(millis: Option<i64>) -> Result<Option<Timestamp>> {
+    let time = millis.map(|millis| Timestamp::from_millis(millis).ok_or("not an instant"));
+    time.transpose().map_err(Error::internal)
 }

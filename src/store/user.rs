@@ -531,15 +531,11 @@ impl Found {
 }
 
 fn candidate_of(found: Found) -> Result<(Uid, Candidate)> {
-    let time = |millis: Option<i64>| {
-        let time = millis.map(|millis| Timestamp::from_millis(millis).ok_or("not an instant"));
-        time.transpose().map_err(Error::internal)
-    };
     let candidate = Candidate {
         id: found.id,
-        last_active_at: time(found.last_active_at)?,
-        deactivated_at: time(found.deactivated_at)?,
-        deleted_at: time(found.deleted_at)?,
+        last_active_at: gather::time(found.last_active_at)?,
+        deactivated_at: gather::time(found.deactivated_at)?,
+        deleted_at: gather::time(found.deleted_at)?,
     };
     Ok((Uid::stored(found.uid), candidate))
 }

@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IdenStatic as _, QueryFilter, QuerySelect, Select,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, Select};
+use serde::Deserialize;
 
 use super::head::{Moves, move_heads};
 use super::tally::Tally;
@@ -15,6 +14,7 @@ use crate::model::template::course::Marks;
 use crate::model::{Error, Result, Timestamp};
 use crate::store::bulk::{self, Rows};
 use crate::store::entity::{feed_item, feed_item_engagement as engagement};
+use crate::store::gather::{self, Field};
 
 /// A feed item as far as its feed's numbers depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,19 +33,19 @@ pub struct ItemLine {
     pub state: ItemState,
 }
 
-#[derive(FromQueryResult)]
+#[derive(Deserialize, FromQueryResult)]
 struct Line {
     id: FeedItemId,
     user_id: UserId,
     notification_id: NotificationId,
     category_id: Option<CategoryId>,
     filterable: bool,
-    expires_at: Option<Timestamp>,
+    expires_at: Option<i64>,
     counted: bool,
-    delivered_at: Option<Timestamp>,
-    read_at: Option<Timestamp>,
-    interacted_at: Option<Timestamp>,
-    deleted_at: Option<Timestamp>,
+    delivered_at: Option<i64>,
+    read_at: Option<i64>,
+    interacted_at: Option<i64>,
+    deleted_at: Option<i64>,
 }
 
 /// What a [`Line`] takes.
@@ -66,23 +66,36 @@ const COLUMNS: [feed_item::Column; 11] = {
     ]
 };
 
-impl From<Line> for ItemLine {
-    fn from(line: Line) -> Self {
-        Self {
-            id: line.id,
-            user: line.user_id,
-            notification: line.notification_id,
-            category: line.category_id.filter(|_| line.filterable),
-            expires_at: line.expires_at,
-            state: ItemState {
-                counted: line.counted,
-                delivered_at: line.delivered_at,
-                read_at: line.read_at,
-                interacted_at: line.interacted_at,
-                deleted_at: line.deleted_at,
-            },
-        }
-    }
+/// The same, in its order.
+const FIELDS: [Field; 11] = [
+    Field::Id("id"),
+    Field::Id("user_id"),
+    Field::Id("notification_id"),
+    Field::Id("category_id"),
+    Field::Flag("filterable"),
+    Field::Plain("expires_at"),
+    Field::Flag("counted"),
+    Field::Plain("delivered_at"),
+    Field::Plain("read_at"),
+    Field::Plain("interacted_at"),
+    Field::Plain("deleted_at"),
+];
+
+fn line_of(line: &Line) -> Result<ItemLine> {
+    Ok(ItemLine {
+        id: line.id,
+        user: line.user_id,
+        notification: line.notification_id,
+        category: line.category_id.filter(|_| line.filterable),
+        expires_at: gather::time(line.expires_at)?,
+        state: ItemState {
+            counted: line.counted,
+            delivered_at: gather::time(line.delivered_at)?,
+            read_at: gather::time(line.read_at)?,
+            interacted_at: gather::time(line.interacted_at)?,
+            deleted_at: gather::time(line.deleted_at)?,
+        },
+    })
 }
 
 /// What happened to some items, whatever became of them since, by the delivery that each came with.
@@ -116,19 +129,21 @@ pub async fn find_lines(db: &impl ConnectionTrait, app: AppId, ids: &[FeedItemId
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = Rows::new(db).column("id", ids.iter().copied());
-    let columns = COLUMNS.map(|column| format!("feed_items.{}", column.as_str()));
-    let sql = format!(
-        "SELECT {} FROM {} {} feed_items ON feed_items.id = r.id \
-         WHERE feed_items.app_id = {} AND feed_items.deleted_at IS NULL",
-        columns.join(", "),
-        rows.table("r")?,
-        rows.join(),
-        rows.parameter(0),
+    let given = Rows::new(db).column("id", ids.iter().copied());
+    let rest = format!(
+        "{} {} feed_items i ON i.id = r.id WHERE i.app_id = {} AND i.deleted_at IS NULL",
+        given.table("r")?,
+        given.join(),
+        given.parameter(0),
     );
-    let found = db.query_all_raw(rows.statement(sql, [app.into()])?).await?;
-    let lines = found.iter().map(|row| Ok(Line::from_query_result(row, "")?.into()));
-    lines.collect()
+    let from = gather::Source {
+        table: "i",
+        rest: &rest,
+        postgres: "",
+    };
+    let sql = gather::select(db.get_database_backend(), &FIELDS, &from);
+    let lines: Vec<Line> = gather::rows(db, given.statement(sql, [app.into()])?).await?;
+    lines.iter().map(line_of).collect()
 }
 
 /// An item of any state, deleted ones too; of one user or of any.
@@ -162,7 +177,7 @@ pub(super) struct Lines(Select<feed_item::Entity>);
 impl Lines {
     pub(super) async fn all(self, db: &impl ConnectionTrait) -> Result<Vec<ItemLine>> {
         let lines = self.0.into_model::<Line>().all(db).await?;
-        Ok(lines.into_iter().map(Into::into).collect())
+        lines.iter().map(line_of).collect()
     }
 }
 
