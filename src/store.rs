@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sea_orm::{ConnectionTrait, Statement};
+use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span, trace_span};
@@ -96,6 +97,8 @@ struct Inner {
     calls: Calls,
     /// Groups at work; closed first, so that what waits in them is still done.
     groups: TaskTracker,
+    /// Which of them may take a connection of PostgreSQL: half of these are for all else that is written.
+    group_turns: Option<Semaphore>,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Ends the tasks of a store that nobody closed.

@@ -184,7 +184,7 @@ pub struct Topic(String);
 
 impl Topic {
     const CHARS_MAX: usize = 64;
-    /// The topic of a click, by which sequences stop and which their metrics count.
+    /// The topic of a click, which the metrics of sequences count.
     pub const CLICKED: &'static str = "clicked";
 
     /// The topic as it was given; empty when none was.

@@ -1,6 +1,6 @@
-//! Many rows in one statement: UNNEST on PostgreSQL, where a single row is plain parameters, packed values on SQLite; what
-//! is the same in all rows is one value. It never splits a batch, because its statement
-//! is one fact of its transaction; who has more rows than fit makes pages of them.
+//! Many rows in one statement: UNNEST on PostgreSQL, or plain parameters for a single row; packed values on SQLite. What is
+//! the same in all rows is one value. It never splits a batch, because its statement is one fact of its transaction; who has
+//! more rows than fit makes pages of them.
 //!
 //! The text of a statement depends on the number of rows only as far as one row differs from many, and on which columns say
 //! the same in all of them, so it is prepared seldom.

@@ -47,7 +47,7 @@ const OF_APP_MAX: usize = 2;
 const OF_APP_MAX_SQLITE: usize = 1;
 /// Groups at once on SQLite, where one that waits takes no connection.
 const AT_ONCE_MAX_SQLITE: usize = 64;
-/// Writes that may wait, of one app and of all; more are refused at once, so a slow disk cannot fill the memory.
+/// Writes of a kind that may wait, of one app and of all; more are refused at once, so a slow disk cannot fill the memory.
 const OF_APP_WAITING_MAX: usize = 1_024;
 const WAITING_MAX: usize = 4_096;
 /// Members that are tried alone at once.
@@ -116,7 +116,6 @@ impl Store {
                 of_app: OF_APP_MAX_SQLITE,
                 at_once: AT_ONCE_MAX_SQLITE,
             },
-            // The other half of the connections is for all else that is written.
             Writer::Postgres(writer) => Limits {
                 members: MEMBERS_MAX.min(members_max),
                 of_app: OF_APP_MAX,
@@ -257,6 +256,10 @@ where
         group: &[Waiting<I, T>],
         effort: Effort,
     ) -> Result<Vec<Decided<T>>, Failure> {
+        let _turn = match &self.store.0.group_turns {
+            Some(turns) => turns.acquire().await.ok(),
+            None => None,
+        };
         let members: Arc<[_]> = group.iter().map(|one| Arc::clone(&one.member)).collect();
         let shared = Arc::clone(self);
         self.store

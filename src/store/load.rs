@@ -1,8 +1,7 @@
 //! Many new rows of one table in the way that costs least: one statement of arrays on PostgreSQL, bound values on SQLite. It
 //! never looks whether a row is there already: that is for whoever loads, and a key that is taken is a fault, or an answer.
 //!
-//! What [`super::bulk`] does on SQLite by one statement for any number of rows costs a few microseconds a row: a document
-//! that it takes apart again.
+//! On SQLite [`super::bulk`] passes rows as a document that the statement takes apart again, a few microseconds for each row.
 //!
 //! COPY would spare PostgreSQL about a tenth of the work. But the driver sends the end of a COPY by itself behind its data,
 //! and its sockets wait for PostgreSQL to say that the data has come before they let that small piece go, which takes 40 ms
@@ -20,7 +19,8 @@ use crate::model::{Error, Result};
 /// Rows of the statements that SQLite is given. Each is prepared once for a connection; what is left over takes the
 /// smallest that it fits into.
 const STATEMENT_ROWS: [usize; 3] = [16, 64, 256];
-/// The value of a column. On PostgreSQL it has to be of exactly the column's type.
+
+/// The value of a column, of the column's type.
 #[derive(Clone, Copy, Debug)]
 pub enum Cell<'r> {
     /// None.

@@ -15,6 +15,7 @@ use sea_orm_migration::MigratorTrait;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Executor};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -133,7 +134,12 @@ impl Store {
                 (Pool::Postgres(readers, pulse), Writer::Postgres(Box::new(writer)))
             }
         };
+        let group_turns = match &writer {
+            Writer::Postgres(writer) => Some(Semaphore::new((writer.connections() / 2).max(1))),
+            Writer::Sqlite(_) => None,
+        };
         Ok(Self(Arc::new(Inner {
+            group_turns,
             reader: Reader(reader),
             writer,
             cipher: settings.secret.cipher("idempotency")?,

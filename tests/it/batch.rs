@@ -389,9 +389,14 @@ on_both! {
             held.notified().await;
             let waiting = async {
                 let waits = "campanile_store_writes_in_progress{queue=\"background\"}";
-                let one = async { while world.metrics().await.value(waits) < 1.0 {} };
-                drop(tokio::time::timeout(Duration::from_secs(4), one).await);
+                let one = async {
+                    while world.metrics().await.value(waits) < 1.0 {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                };
+                let waited = tokio::time::timeout(Duration::from_secs(4), one).await;
                 release.notify_one();
+                assert!(waited.is_ok(), "it never waited for its turn");
             };
             join(dispatch::advance(&world.service, page, world.clock.now()), waiting).await.0
         };

@@ -1,5 +1,6 @@
 //! Pages of a sequence's later steps: who gets the step, and for whom the sequence ends. Everything that decides it is in the
-//! ledger and the feeds by the time a page is cut, so it does not matter when and by whom the page is done.
+//! ledger and the feeds by the time a page is cut, so it does not matter when and by whom the page is done. Only a mark that was
+//! made in the last moment and still waits to be written then comes too late, and its step is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -16,7 +16,8 @@ const ID_BYTES: usize = 16;
 /// Characters of the longest number, which is `i64::MIN`.
 const NUMBER_CHARS: usize = 20;
 
-/// How a column's values come to SQLite.
+/// How a column's values come to the database: SQLite knows all of these, PostgreSQL a value that all rows have, or else an
+/// array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// As one value, which all rows have.

@@ -182,8 +182,8 @@ impl Lines {
 }
 
 /// Writes down what became of some items of some feeds, whose heads are locked and stand where `heads` says, which then
-/// says where they stand after it. The changes of one feed are numbered in the order in which they are given. What users did
-/// with items beside that comes once for each topic of an item, which is among those that change.
+/// says where they stand after it. The changes of one feed are numbered in the order in which they are given. `engaged`
+/// is what users did with items, each topic of an item once; those items are among the changes.
 ///
 /// # Errors
 /// Those of the database.

@@ -154,7 +154,7 @@ everywhere! {
         let campaign = sent(&shop, "two-steps", &uids(12)).await;
         let message = send(&shop, "two-steps", &uids(32)[12..]).await;
         // What was reached is told long before the next step is due.
-        let told = || tokio::time::sleep(std::time::Duration::from_millis(800));
+        let told = || tokio::time::sleep(std::time::Duration::from_millis(3_000));
         let working = async {
             told().await;
             settle(&world).await;
@@ -334,9 +334,7 @@ on_both! {
         crate::batch::execute(&world.store().await, String::leak(receipt)).await;
         let metrics = ask(&shop, "GetCampaignSequenceMetrics", &id).await;
         let of = |step: usize| ["requested", "stopped", "delivered", "viewed", "engaged", "clicked"].map(|field| metrics[step][field].as_i64().unwrap());
-        let delivered = of(0)[2];
-        assert!((3..=4).contains(&delivered), "{metrics:#}");
-        assert_eq!(of(0), [1_000, 0, delivered, 3, 1, 1]);
+        assert_eq!(of(0), [1_000, 0, 3, 3, 1, 1], "{metrics:#}");
         assert_eq!(of(1), [997, 3, 1, 0, 0, 1]);
         let plan = plan(&world).await;
         assert!(plan.contains("outgoing_marked"), "{plan}");
