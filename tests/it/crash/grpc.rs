@@ -98,8 +98,9 @@ fn outcome(status: &Status) -> Outcome {
     }
 }
 
-/// Whether nobody listened, or the connection was found closed before the call was on it. Most clients call again by
-/// themselves then; this one leaves it to whoever calls.
+/// Whether nobody listened, or the connection was found closed, or closing in peace without this call, before the call was
+/// taken (RFC 9113, 6.8: what a GOAWAY without an error leaves out was not looked at). Most clients call again by themselves
+/// then; this one leaves it to whoever calls. A call that was taken and not answered ends with the connection instead.
 fn never_left(status: &Status) -> bool {
     let mut cause = status.source();
     while let Some(fault) = cause {
@@ -109,7 +110,10 @@ fn never_left(status: &Status) -> bool {
         let unsent = fault
             .downcast_ref::<hyper::Error>()
             .is_some_and(hyper::Error::is_canceled);
-        if refused || unsent {
+        let left_out = fault.downcast_ref::<h2::Error>().is_some_and(|fault| {
+            fault.is_go_away() && fault.is_remote() && fault.reason() == Some(h2::Reason::NO_ERROR)
+        });
+        if refused || unsent || left_out {
             return true;
         }
         cause = fault.source();
