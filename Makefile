@@ -52,10 +52,10 @@ FUZZ_CASES ?= 200000
 fuzz:
 	CAMPANILE_TEST_FUZZ_CASES=$(FUZZ_CASES) cargo test --locked --test it -- fuzz::
 
-# On PostgreSQL too where CAMPANILE_TEST_POSTGRES_URL names one. Quiet cores, or the latencies mean nothing.
+# Quiet cores, or the latencies mean nothing.
 overload:
 	cargo build --locked --release
-	CAMPANILE_TEST_OVERLOAD=1 CAMPANILE_TEST_BINARY=target/release/campanile cargo test --locked --test it -- overload --test-threads 1 --nocapture
+	tests/setup/overload.sh target/release/campanile
 
 conform:
 	cargo build --locked

@@ -14,6 +14,8 @@ use crate::store::bulk::Rows;
 /// Rows that the count of one notification is spread over on PostgreSQL, so that few who count at once meet. SQLite has one
 /// writer.
 const SLOTS: u32 = 8;
+/// What is counted, as columns.
+const COUNTS: [&str; 4] = ["delivered", "viewed", "engaged", "clicked"];
 
 /// How much was done with the items of some notifications.
 #[derive(Debug, Default)]
@@ -99,13 +101,14 @@ impl Tally {
             DatabaseBackend::Postgres => format!("pg_backend_pid() % {SLOTS}"),
             _ => "0".to_owned(),
         };
-        let added = ["delivered", "viewed", "engaged", "clicked"]
-            .map(|name| format!("{name} = feed_counts.{name} + excluded.{name}"));
+        let added = COUNTS.map(|name| format!("{name} = feed_counts.{name} + excluded.{name}"));
         let sql = format!(
-            "INSERT INTO feed_counts (app_id, notification_id, slot, delivered, viewed, engaged, clicked) \
-             SELECT {app_id}, r.notification_id, {slot}, r.delivered, r.viewed, r.engaged, r.clicked FROM {source} {join} \
+            "INSERT INTO feed_counts (app_id, notification_id, slot, {counts}) \
+             SELECT {app_id}, r.notification_id, {slot}, {counted} FROM {source} {join} \
              notifications n ON n.id = r.notification_id WHERE n.app_id = {app_id} AND n.sequence IS NOT NULL \
              ORDER BY r.notification_id ON CONFLICT (app_id, notification_id, slot) DO UPDATE SET {added}",
+            counts = COUNTS.join(", "),
+            counted = COUNTS.map(|name| format!("r.{name}")).join(", "),
             app_id = rows.parameter(0),
             source = rows.table("r")?,
             join = rows.join(),
@@ -121,7 +124,7 @@ impl Tally {
 /// # Errors
 /// Those of the database.
 pub async fn find_tally(db: &impl ConnectionTrait, app: AppId, notification: NotificationId) -> Result<Tallied> {
-    let sums = ["delivered", "viewed", "engaged", "clicked"].map(|name| format!("COALESCE(SUM({name}), 0) AS {name}"));
+    let sums = COUNTS.map(|name| format!("COALESCE(SUM({name}), 0) AS {name}"));
     let sql = format!(
         "SELECT {} FROM feed_counts WHERE app_id = $1 AND notification_id = $2",
         sums.join(", ")

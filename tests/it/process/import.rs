@@ -148,26 +148,35 @@ impl Caller {
         usize::try_from(found.upload.unwrap().next_offset).unwrap()
     }
 
+    async fn job(&mut self, head: &v1::ImportRecipientsHead) -> v1::ImportJob {
+        let request = v1::GetCampaignImportStatusRequest {
+            campaign_id: head.campaign_id.clone(),
+        };
+        let found = self.0.get_campaign_import_status(dressed(request)).await.unwrap();
+        found.into_inner().job.unwrap()
+    }
+
     /// Waits until the import is over.
     async fn imported(&mut self, head: &v1::ImportRecipientsHead) -> v1::ImportJob {
         let began = Instant::now();
         loop {
-            let request = v1::GetCampaignImportStatusRequest {
-                campaign_id: head.campaign_id.clone(),
-            };
-            let found = self
-                .0
-                .get_campaign_import_status(dressed(request))
-                .await
-                .unwrap()
-                .into_inner();
-            let job = found.job.unwrap();
+            let job = self.job(head).await;
             if job.state() != ImportState::Queued && job.state() != ImportState::Running {
                 return job;
             }
             assert!(began.elapsed() < PATIENCE, "{job:#?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Waits until the import is over, and finds every row of its file taken once.
+    async fn imports_each_row(&mut self, head: &v1::ImportRecipientsHead, rows: usize) {
+        let job = self.imported(head).await;
+        assert_eq!(job.state(), ImportState::Completed, "{job:#?}");
+        let counts = job.counts.unwrap();
+        let rows = i32::try_from(rows).unwrap();
+        assert_eq!((counts.rows, counts.added, counts.duplicate, counts.failed), (rows, rows, 0, 0));
+        assert_eq!(self.summary(head).await.total, rows);
     }
 
     async fn summary(&mut self, head: &v1::ImportRecipientsHead) -> RecipientSummary {
@@ -243,12 +252,7 @@ on_both! {
         kill(server).await;
         server = start(&db, &folder).await;
         caller = Caller::of(&server).await;
-        let job = caller.imported(&head).await;
-        assert_eq!(job.state(), ImportState::Completed, "{job:#?}");
-        let counts = job.counts.unwrap();
-        let rows = i32::try_from(ROWS).unwrap();
-        assert_eq!((counts.rows, counts.added, counts.duplicate, counts.failed), (rows, rows, 0, 0));
-        assert_eq!(caller.summary(&head).await.total, rows);
+        caller.imports_each_row(&head, ROWS).await;
         server.signal().await;
         assert_eq!(server.exit().await.0, Some(0));
     }

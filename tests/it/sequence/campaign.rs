@@ -1,7 +1,11 @@
 //! Sequences of campaigns: they are held, ended, counted and explained like everything else of them.
 
+use std::time::Duration;
+
+use campanile::store::Store;
 use campanile::store::entity::notification;
 use campanile::store::sequence::receipts_statement;
+use campanile::worker::sweep;
 use insta::assert_json_snapshot;
 use sea_orm::{ConnectionTrait, DatabaseBackend, EntityTrait, Statement};
 use serde_json::{Value, json};
@@ -22,6 +26,14 @@ async fn sent(shop: &Shop<'_>, template: &str, recipients: &[String]) -> Value {
     shop.call("AddCampaignRecipients", people).await.data();
     ask(shop, "SendCampaign", &id).await;
     id
+}
+
+/// Sequences that something is counted of.
+async fn sequences_counted(store: &Store) -> i64 {
+    let sql = "SELECT COUNT(DISTINCT notification_id) AS n FROM feed_counts";
+    let counted = Statement::from_string(store.read().get_database_backend(), sql);
+    let row = store.read().query_one_raw(counted).await.unwrap().unwrap();
+    row.try_get("", "n").unwrap()
 }
 
 async fn ask(shop: &Shop<'_>, rpc: &str, id: &Value) -> Value {
@@ -154,7 +166,7 @@ everywhere! {
         let campaign = sent(&shop, "two-steps", &uids(12)).await;
         let message = send(&shop, "two-steps", &uids(32)[12..]).await;
         // What was reached is told long before the next step is due.
-        let told = || tokio::time::sleep(std::time::Duration::from_millis(3_000));
+        let told = || tokio::time::sleep(Duration::from_millis(3_000));
         let working = async {
             told().await;
             settle(&world).await;
@@ -385,10 +397,7 @@ on_both! {
         }
         assert_eq!(done(&world, &caller, &id).await[0], said);
         let store = world.store().await;
-        let counted = "SELECT COUNT(DISTINCT notification_id) AS n FROM feed_counts";
-        let counted = Statement::from_string(store.read().get_database_backend(), counted);
-        let counted: i64 = store.read().query_one_raw(counted).await.unwrap().unwrap().try_get("", "n").unwrap();
-        assert_eq!(counted, 1);
+        assert_eq!(sequences_counted(&store).await, 1);
         // A build that counted by an index leaves its marks to this one.
         for undone in [
             "DROP TABLE feed_counts",
@@ -400,6 +409,17 @@ on_both! {
         drop((store, shop));
         let (world, _stub) = provided(world).await;
         assert_eq!(done(&world, &caller, &id).await[0], said);
+        // What was counted goes with the notification when it is old enough, and not before.
+        settle(&world).await;
+        let store = world.store().await;
+        world.pass(Duration::from_secs(90 * 24 * 60 * 60));
+        for (counted, turns) in [(1, 1), (0, 8)] {
+            for _ in 0..turns {
+                sweep::turn(&world.service, world.clock.now()).await;
+            }
+            assert_eq!(sequences_counted(&store).await, counted);
+            world.pass(Duration::from_secs(60));
+        }
     }
 
     async fn every_step_of_a_campaign_keeps_to_its_rate(db) {
@@ -407,7 +427,7 @@ on_both! {
         let shop = Shop::open(&world).await;
         prepare(&shop).await;
         // Pages of ten, one in two seconds: the first is due at once.
-        let pause = || tokio::time::sleep(std::time::Duration::from_millis(2_050));
+        let pause = || tokio::time::sleep(Duration::from_millis(2_050));
         let campaign = json!({"campaign": {"name": "Slow", "templateId": "two-steps", "ratePerSecond": 5}});
         let id = shop.call("CreateCampaign", campaign).await.data()["id"].clone();
         shop.call("AddCampaignRecipients", json!({"campaignId": id, "userIds": uids(20)})).await.data();
