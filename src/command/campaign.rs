@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use campanile::config::Config;
 use campanile::model::Timestamp;
+use campanile::model::campaign::schedule::When;
 use campanile::pb::v1;
 use clap::{Args, Subcommand, ValueEnum};
 use v1::watch_campaign_response::Event;
@@ -68,7 +69,7 @@ pub(super) struct Send {
     /// Show what would become of everybody, and leave the draft as it is
     #[arg(long, conflicts_with = "schedule")]
     no_send: bool,
-    /// Go on with a campaign that was begun before, by the key of its file
+    /// Go on with a campaign that was begun before, by the key that was printed then
     #[arg(long, value_name = "KEY", conflicts_with_all = ["template", "name"])]
     resume: Option<String>,
 }
@@ -93,6 +94,68 @@ enum EncodingWord {
     Windows1252,
 }
 
+impl Send {
+    /// The command that goes on with it as it was begun.
+    fn again(&self, key: &str) -> String {
+        let encoding = Some(&self.encoding).filter(|word| matches!(word, EncodingWord::Windows1252));
+        let valued = [
+            ("delimiter", self.delimiter.as_ref().and_then(word_of)),
+            ("encoding", encoding.and_then(word_of)),
+            ("schedule", self.schedule.clone()),
+            ("time-zone", self.time_zone.clone()),
+        ];
+        let plain = [
+            ("strict", self.strict),
+            ("dry-run", self.dry_run),
+            ("no-send", self.no_send),
+        ];
+        let mut again = format!("campanile campaign send --file {} --resume {key}", self.file.display());
+        for (flag, value) in valued {
+            if let Some(value) = value {
+                again.push_str(&format!(" --{flag} {value}"));
+            }
+        }
+        for (flag, _) in plain.into_iter().filter(|(_, is_given)| *is_given) {
+            again.push_str(&format!(" --{flag}"));
+        }
+        again
+    }
+
+    /// When it is to be sent, in a request that names no campaign yet. Whether that is in time the server knows.
+    fn scheduled(&self) -> Result<Option<v1::ScheduleCampaignRequest>, Fault> {
+        let Some(time) = &self.schedule else {
+            return Ok(None);
+        };
+        let mut request = v1::ScheduleCampaignRequest {
+            time_zone: self.time_zone.clone(),
+            ..v1::ScheduleCampaignRequest::default()
+        };
+        if self.time_zone.is_some() {
+            let when = When {
+                at: None,
+                local: Some(time.clone()),
+                time_zone: self.time_zone.clone(),
+            };
+            if !is_local(time) || when.instant().is_err() {
+                let rule = "--schedule must be a time such as 2030-03-31T09:00 where there is a --time-zone, and that one \
+                            such as Europe/Rome";
+                return Err(Fault::Usage(rule.to_owned()));
+            }
+            request.scheduled_local = Some(time.clone());
+        } else {
+            let rule = |_| {
+                Fault::Usage("--schedule must be a time such as 2030-03-31T09:00:00Z, or have a --time-zone".to_owned())
+            };
+            let millis = time.parse::<Timestamp>().map_err(rule)?.millis();
+            request.scheduled_at = Some(prost_types::Timestamp {
+                seconds: millis.div_euclid(1_000),
+                nanos: i32::try_from(millis.rem_euclid(1_000) * 1_000_000).unwrap_or_default(),
+            });
+        }
+        Ok(Some(request))
+    }
+}
+
 /// Runs one of the commands about campaigns.
 pub(super) async fn run(config: &Config, command: CampaignCommand) -> Result<(), Fault> {
     let CampaignCommand::Send(send) = command;
@@ -103,10 +166,10 @@ pub(super) async fn run(config: &Config, command: CampaignCommand) -> Result<(),
         send: &send,
     };
     tokio::select! {
-        ended = Box::pin(flow.run()) => ended,
+        ended = Box::pin(flow.run()) => ended.map_err(|fault| screen.failed(&send, fault)),
         heard = tokio::signal::ctrl_c() => {
             heard.map_err(|fault| Fault::System("signals cannot be heard".to_owned(), fault))?;
-            Err(Fault::Ended(INTERRUPTED, screen.interrupted(&send.file)))
+            Err(Fault::Ended(INTERRUPTED, screen.interrupted(&send)))
         }
     }
 }
@@ -120,8 +183,8 @@ struct Flow<'f> {
 
 impl Flow<'_> {
     async fn run(&self) -> Result<(), Fault> {
+        let schedule = self.send.scheduled()?;
         let (campaign, key) = self.begin().await?;
-        self.screen.begun(&key);
         let audience = Audience {
             client: self.client,
             screen: self.screen,
@@ -129,7 +192,9 @@ impl Flow<'_> {
         };
         if status(&campaign) != CampaignStatus::Draft {
             // It was sent before: what is left is to see it end.
-            return self.watch(&campaign.id, 0).await;
+            self.screen.sent(&campaign.id);
+            let failed = audience.left_out().await?;
+            return self.watch(&campaign.id, failed).await;
         }
         let file = upload::File::look(&self.send.file).await?;
         let failed = audience.import(self.send, file, &key).await?;
@@ -141,6 +206,7 @@ impl Flow<'_> {
         }
         if self.send.no_send {
             self.screen.line(&format!("{} stays a draft", campaign.id))?;
+            self.screen.settled();
             return ended(wrong, "the campaign would leave out");
         }
         if self.send.strict && wrong > 0 {
@@ -150,8 +216,8 @@ impl Flow<'_> {
             );
             return Err(Fault::Ended(PARTLY, problem));
         }
-        if let Some(at) = &self.send.schedule {
-            self.schedule(&campaign.id, at).await?;
+        if let Some(request) = schedule {
+            self.schedule(&campaign.id, request).await?;
             return ended(wrong, "the campaign is scheduled and leaves out");
         }
         self.start(&campaign.id, plan).await?;
@@ -161,10 +227,10 @@ impl Flow<'_> {
     /// Makes the campaign and asks for the key of its file, or finds both again.
     async fn begin(&self) -> Result<(Campaign, String), Fault> {
         if let Some(key) = &self.send.resume {
-            self.screen.begun(key);
             let (campaign_id, _) = key.split_once('/').ok_or_else(|| {
                 Fault::Usage("--resume must be the key that was printed when the campaign was begun".to_owned())
             })?;
+            self.screen.begun(key);
             let request = v1::GetCampaignRequest {
                 campaign_id: campaign_id.to_owned(),
             };
@@ -189,6 +255,8 @@ impl Flow<'_> {
             .client
             .call(&request, async |mut api, request| api.create_campaign(request).await);
         let campaign = made.await?.campaign.unwrap_or_default();
+        self.screen
+            .line(&format!("campaign {} is a draft, {:?}", campaign.id, campaign.name))?;
         let request = v1::CreateCampaignUploadUrlRequest {
             campaign_id: campaign.id.clone(),
         };
@@ -196,8 +264,9 @@ impl Flow<'_> {
             api.create_campaign_upload_url(request).await
         });
         let key = given.await?.s3_key;
+        self.screen.begun(&key);
         self.screen
-            .line(&format!("campaign {} is a draft, {:?}", campaign.id, campaign.name))?;
+            .line(&format!("  should it stop, go on with --resume {key}"))?;
         Ok((campaign, key))
     }
 
@@ -210,33 +279,20 @@ impl Flow<'_> {
             .client
             .call(&request, async |mut api, request| api.delete_campaign(request).await);
         deleted.await?;
+        self.screen.settled();
         self.screen.over();
         self.screen.line("nothing was sent, and the draft is deleted")
     }
 
-    async fn schedule(&self, id: &str, at: &str) -> Result<(), Fault> {
-        let mut request = v1::ScheduleCampaignRequest {
-            campaign_id: id.to_owned(),
-            time_zone: self.send.time_zone.clone(),
-            ..v1::ScheduleCampaignRequest::default()
-        };
-        if self.send.time_zone.is_some() {
-            request.scheduled_local = Some(at.to_owned());
-        } else {
-            let rule = |_| {
-                Fault::Usage("--schedule must be a time such as 2030-03-31T09:00:00Z, or have a --time-zone".to_owned())
-            };
-            let millis = at.parse::<Timestamp>().map_err(rule)?.millis();
-            request.scheduled_at = Some(prost_types::Timestamp {
-                seconds: millis.div_euclid(1_000),
-                nanos: i32::try_from(millis.rem_euclid(1_000) * 1_000_000).unwrap_or_default(),
-            });
-        }
+    async fn schedule(&self, id: &str, mut request: v1::ScheduleCampaignRequest) -> Result<(), Fault> {
+        request.campaign_id = id.to_owned();
         let scheduled = self
             .client
             .call(&request, async |mut api, request| api.schedule_campaign(request).await);
         scheduled.await?;
+        self.screen.settled();
         self.screen.over();
+        let at = self.send.schedule.as_deref().unwrap_or_default();
         self.screen.line(&format!("{id} is scheduled for {at}"))
     }
 
@@ -306,6 +362,7 @@ impl Flow<'_> {
         if counts.failed > 0 {
             self.tell_failed(id).await?;
         }
+        self.screen.settled();
         match CampaignStatus::try_from(progress.status) {
             Ok(CampaignStatus::Completed | CampaignStatus::PartiallyFailed) => {
                 let failed = u64::try_from(counts.failed).unwrap_or_default();
@@ -362,6 +419,19 @@ fn is_final(status: i32) -> bool {
         )
         | Err(_) => false,
     }
+}
+
+/// The word that stands for a value on the command line.
+fn word_of(value: &impl ValueEnum) -> Option<String> {
+    value.to_possible_value().map(|word| word.get_name().to_owned())
+}
+
+/// Whether a local time has the form that the contract takes; what reads it takes more, such as a date alone.
+fn is_local(text: &str) -> bool {
+    ["0000-00-00T00:00", "0000-00-00T00:00:00"].iter().any(|form| {
+        let is_in_place = |(is, form): (u8, u8)| is == form || form == b'0' && is.is_ascii_digit();
+        text.len() == form.len() && text.bytes().zip(form.bytes()).all(is_in_place)
+    })
 }
 
 /// Success, unless somebody was left out.

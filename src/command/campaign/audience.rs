@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use campanile::pb::v1;
-use tonic::Status;
+use tonic::{Response, Status};
 use tonic_types::StatusExt;
 use v1::ImportState;
 use v1::watch_campaign_preflight_response::Event;
@@ -38,14 +38,9 @@ impl Audience<'_> {
         };
         self.upload(&file, &head).await?;
         let job = self.wait().await?;
-        let counts = job.counts.unwrap_or_default();
-        self.screen.over();
-        self.screen.line(&show::import(&job))?;
-        if counts.failed > 0 {
-            self.tell_problems().await?;
-        }
+        let failed = self.tell(&job).await?;
         match ImportState::try_from(job.state) {
-            Ok(ImportState::Completed) => Ok(u64::try_from(counts.failed).unwrap_or_default()),
+            Ok(ImportState::Completed) => Ok(failed),
             _ => {
                 let why = job.failure_message.unwrap_or_else(|| "it was cancelled".to_owned());
                 let word = job.failure.unwrap_or_default();
@@ -79,7 +74,8 @@ impl Audience<'_> {
                     self.screen.over();
                     return self.screen.line(&format!("uploaded {} bytes", file.bytes));
                 }
-                Err(status) if is_elsewhere(&status) => {
+                // The server has the file to another point than it was sent from.
+                Err(status) if is_refused_for(&status, "ERR_OFFSET_MISMATCH") => {
                     self.client.wait(&Status::unavailable(status.message()), tries).await?;
                 }
                 Err(status) => self.client.wait(&status, tries).await?,
@@ -103,6 +99,36 @@ impl Audience<'_> {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// The rows that were left out when the file was imported, as `import` gave them then; none without an import.
+    pub(super) async fn left_out(&self) -> Result<u64, Fault> {
+        let request = v1::GetCampaignImportStatusRequest {
+            campaign_id: self.campaign.to_owned(),
+        };
+        let found = self.client.call(&request, async |mut api, request| {
+            match api.get_campaign_import_status(request).await {
+                Err(status) if is_refused_for(&status, "ERR_IMPORT_NOT_FOUND") => {
+                    Ok(Response::new(v1::GetCampaignImportStatusResponse::default()))
+                }
+                answer => answer,
+            }
+        });
+        match found.await?.job {
+            Some(job) => self.tell(&job).await,
+            None => Ok(0),
+        }
+    }
+
+    /// Tells what an import came to; gives the rows that were left out.
+    async fn tell(&self, job: &v1::ImportJob) -> Result<u64, Fault> {
+        self.screen.over();
+        self.screen.line(&show::import(job))?;
+        let failed = job.counts.unwrap_or_default().failed;
+        if failed > 0 {
+            self.tell_problems().await?;
+        }
+        Ok(u64::try_from(failed).unwrap_or_default())
     }
 
     async fn tell_problems(&self) -> Result<(), Fault> {
@@ -169,12 +195,9 @@ impl Audience<'_> {
     }
 }
 
-/// Whether the server has the file to another point than it was sent from.
-fn is_elsewhere(status: &Status) -> bool {
+fn is_refused_for(status: &Status, reason: &str) -> bool {
     let details = status.get_error_details();
-    details
-        .error_info()
-        .is_some_and(|info| info.reason == "ERR_OFFSET_MISMATCH")
+    details.error_info().is_some_and(|info| info.reason == reason)
 }
 
 const fn delimiter(word: DelimiterWord) -> v1::CsvDelimiter {

@@ -1,7 +1,6 @@
 //! What a person sees of a campaign: lines that stay, and on a terminal a bar below them. It asks the server nothing.
 
 use std::io::{IsTerminal, stderr, stdout};
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use campanile::pb::v1;
@@ -64,6 +63,11 @@ impl Screen {
         self.state().sent = Some(id.to_owned());
     }
 
+    /// Notes that there is nothing left to go on with.
+    pub(super) fn settled(&self) {
+        self.state().key = None;
+    }
+
     /// Takes the bar away.
     pub(super) fn over(&self) {
         let mut state = self.state();
@@ -74,17 +78,31 @@ impl Screen {
     }
 
     /// What to do when it was interrupted.
-    pub(super) fn interrupted(&self, file: &Path) -> String {
+    pub(super) fn interrupted(&self, send: &super::Send) -> String {
         self.over();
-        let state = self.state();
-        let Some(key) = &state.key else {
-            return "interrupted; nothing was begun".to_owned();
-        };
-        let again = format!("campanile campaign send --file {} --resume {key}", file.display());
-        match &state.sent {
-            Some(id) => format!("interrupted; {id} goes on by itself. To see it end:\n  {again}"),
-            None => format!("interrupted; nothing was sent. To go on:\n  {again}"),
+        match self.again(send) {
+            Some(again) => format!("interrupted\n{again}"),
+            None => "interrupted; nothing was begun".to_owned(),
         }
+    }
+
+    /// A fault, and what to do about it when something was begun.
+    pub(super) fn failed(&self, send: &super::Send, fault: Fault) -> Fault {
+        self.over();
+        match self.again(send) {
+            Some(again) => Fault::Ended(fault.code(), format!("{fault}\n{again}")),
+            None => fault,
+        }
+    }
+
+    /// How to go on with what was begun. That nothing was sent is not said: the answer to a send may have been lost.
+    fn again(&self, send: &super::Send) -> Option<String> {
+        let state = self.state();
+        let again = send.again(state.key.as_deref()?);
+        Some(match &state.sent {
+            Some(id) => format!("{id} goes on by itself. To see it end:\n  {again}"),
+            None => format!("To go on with it:\n  {again}"),
+        })
     }
 
     /// A bar, or where there is no terminal a line now and then.

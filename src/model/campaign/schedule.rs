@@ -37,11 +37,24 @@ impl When {
     /// # Errors
     /// Invalid, when it is not said in one of the two ways, names no time zone or time, or is past or too far away.
     pub fn settle(&self, now: Timestamp) -> Result<Schedule> {
-        let invalid = |field: &str, rule: &str, received: &str| {
-            Error::invalid(vec![Violation::new(field, rule).received(received)])
-        };
-        let (field, at) = match (self.at, &self.local, &self.time_zone) {
-            (Some(at), None, None) => ("scheduledAt", at),
+        let (field, at) = self.instant()?;
+        if at <= now || at > now.plus(AHEAD_MAX) {
+            let rule = format!("must be later than now, {now}, and at most 365 days away");
+            return Err(invalid(field, &rule, &at.to_string()));
+        }
+        Ok(Schedule {
+            at,
+            time_zone: self.time_zone.clone(),
+        })
+    }
+
+    /// The same whenever that is, behind the field that says it.
+    ///
+    /// # Errors
+    /// Invalid, when it is not said in one of the two ways, or names no time zone or time.
+    pub fn instant(&self) -> Result<(&'static str, Timestamp)> {
+        match (self.at, &self.local, &self.time_zone) {
+            (Some(at), None, None) => Ok(("scheduledAt", at)),
             (None, Some(local), Some(zone)) => {
                 let known = TimeZone::get(zone);
                 let known = known.map_err(|_fault| {
@@ -54,28 +67,24 @@ impl When {
                     .compatible()
                     .map_err(|_fault| no_time())?;
                 let at = Timestamp::from_millis(zoned.timestamp().as_millisecond()).ok_or_else(no_time)?;
-                ("scheduledLocal", at)
+                Ok(("scheduledLocal", at))
             }
             (None, None, None) => {
                 let rule = "is required, unless scheduledLocal and timeZone are there";
-                return Err(Error::invalid(vec![Violation::new("scheduledAt", rule)]));
+                Err(Error::invalid(vec![Violation::new("scheduledAt", rule)]))
             }
-            (None, None, Some(zone)) => return Err(invalid("timeZone", "goes together with scheduledLocal", zone)),
-            (None, Some(local), None) => return Err(invalid("scheduledLocal", "goes together with timeZone", local)),
+            (None, None, Some(zone)) => Err(invalid("timeZone", "goes together with scheduledLocal", zone)),
+            (None, Some(local), None) => Err(invalid("scheduledLocal", "goes together with timeZone", local)),
             (Some(at), _, _) => {
                 let rule = "cannot stand beside scheduledLocal or timeZone";
-                return Err(invalid("scheduledAt", rule, &at.to_string()));
+                Err(invalid("scheduledAt", rule, &at.to_string()))
             }
-        };
-        if at <= now || at > now.plus(AHEAD_MAX) {
-            let rule = format!("must be later than now, {now}, and at most 365 days away");
-            return Err(invalid(field, &rule, &at.to_string()));
         }
-        Ok(Schedule {
-            at,
-            time_zone: self.time_zone.clone(),
-        })
     }
+}
+
+fn invalid(field: &str, rule: &str, received: &str) -> Error {
+    Error::invalid(vec![Violation::new(field, rule).received(received)])
 }
 
 #[cfg(test)]

@@ -54,6 +54,12 @@ async fn signal(name: &str, pid: u32) {
     assert!(sent.unwrap().success());
 }
 
+/// The key that was printed when the campaign was begun.
+fn printed(out: &str) -> &str {
+    let mut words = out.split_whitespace().skip_while(|word| *word != "--resume");
+    words.nth(1).unwrap()
+}
+
 /// The campaigns that there are, by status.
 async fn campaigns(server: &Running) -> Vec<String> {
     let listed = call(server, "ListCampaigns", json!({})).await;
@@ -125,16 +131,91 @@ on_both! {
         let (code, out, err) = finished(&folder, &server, &["--template", "order", "--no-send"]).await;
         assert_eq!(code, Some(0), "{out}{err}");
         assert_eq!(campaigns(&server).await, ["draft"]);
-        let at = ["--template", "order", "--schedule", "2090-01-01T09:00", "--time-zone", "Europe/Rome"];
-        let (code, out, err) = finished(&folder, &server, &at).await;
+        let at = ["--schedule", "2090-01-01T09:00", "--time-zone", "Europe/Rome"];
+        let at = [&["--delimiter", "comma", "--encoding", "windows-1252"][..], &at].concat();
+        let (code, out, err) = finished(&folder, &server, &[&["--template", "order"], &at[..]].concat()).await;
         assert_eq!(code, Some(1), "more than a year away: {out}{err}");
         assert!(err.contains("scheduled"), "{err}");
+        let again = format!("--resume {} {}\n", printed(&out), at.join(" "));
+        assert!(err.ends_with(&again), "what goes on with it reads the file in the same way: {err}");
         let tomorrow = campanile::model::Clock::default().now().plus(Duration::from_secs(86_400)).to_string();
         let (code, out, err) = finished(&folder, &server, &["--template", "order", "--schedule", &tomorrow]).await;
         assert_eq!(code, Some(0), "{out}{err}");
         assert!(out.contains(&format!("is scheduled for {tomorrow}")), "{out}");
         assert!(campaigns(&server).await.contains(&"scheduled".to_owned()));
         assert_eq!(unread(&server, "ada").await, 0);
+    }
+
+    async fn a_schedule_that_is_no_time_is_refused_before_anything_is_made(db) {
+        let folder = TempDir::new().unwrap();
+        let server = start(&db, &folder).await;
+        furnish(&server).await;
+        people(&folder, "user_id,code\nada,1\n");
+        for words in [
+            &["--schedule", "tomorrow"][..],
+            &["--schedule", "2030-03-31T09:00"],
+            &["--schedule", "2030-03-31T09:00:00Z", "--time-zone", "Europe/Rome"],
+            &["--schedule", "2030-03-31", "--time-zone", "Europe/Rome"],
+            &["--schedule", "2030-02-30T09:00", "--time-zone", "Europe/Rome"],
+            &["--schedule", "2030-03-31T09:00", "--time-zone", "Europe/Atlantis"],
+        ] {
+            let (code, out, err) = finished(&folder, &server, &[&["--template", "order"], words].concat()).await;
+            assert_eq!(code, Some(64), "{words:?}: {out}{err}");
+            assert!(err.contains("--schedule must be a time"), "{err}");
+            assert!(!err.contains("--resume"), "nothing was begun: {err}");
+            assert_eq!(campaigns(&server).await, Vec::<String>::new(), "{words:?}");
+        }
+    }
+
+    async fn what_was_begun_is_gone_on_with_by_the_key_that_was_printed(db) {
+        let folder = TempDir::new().unwrap();
+        let server = start(&db, &folder).await;
+        furnish(&server).await;
+        people(&folder, "user_id,code\nada,1\n");
+        let far = ["--template", "order", "--strict", "--schedule", "2090-01-01T09:00:00Z"];
+        let (code, out, err) = finished(&folder, &server, &far).await;
+        assert_eq!(code, Some(1), "more than a year away: {out}{err}");
+        let key = printed(&out).to_owned();
+        let again = format!("campanile campaign send --file people.csv --resume {key}");
+        assert!(err.contains(&format!("{again} --schedule 2090-01-01T09:00:00Z --strict\n")), "{err}");
+        let url = server.url.clone();
+        server.signal().await;
+        server.exit().await;
+        let (code, _, err) = told(&send(&folder, &url, &["--resume", &key]).output().await.unwrap());
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains(&format!("{url} does not answer")) && err.contains(&again), "{err}");
+        let server = start(&db, &folder).await;
+        assert_eq!(campaigns(&server).await, ["draft"]);
+        let (code, out, err) = finished(&folder, &server, &["--resume", &key]).await;
+        assert_eq!(code, Some(0), "{out}{err}");
+        assert!(out.contains(" is completed: 1 reached"), "{out}");
+        assert_eq!(unread(&server, "ada").await, 1, "it was sent once");
+        assert_eq!(campaigns(&server).await, ["completed"]);
+    }
+
+    async fn rows_that_were_left_out_are_not_forgotten_by_whoever_comes_again(db) {
+        let folder = TempDir::new().unwrap();
+        let server = start(&db, &folder).await;
+        furnish(&server).await;
+        people(&folder, "user_id,code\nada,1\na b,2\n");
+        let (code, out, err) = finished(&folder, &server, &["--template", "order"]).await;
+        assert_eq!(code, Some(3), "{out}{err}");
+        assert!(!err.contains("--resume"), "there is nothing to go on with: {err}");
+        let (code, out, err) = finished(&folder, &server, &["--resume", printed(&out)]).await;
+        assert_eq!(code, Some(3), "{out}{err}");
+        assert!(out.contains(" is completed: 1 reached, 0 failed, 0 cancelled"), "{out}");
+        assert!(out.contains("  line 3, user_id: "), "{out}");
+        assert!(err.contains("the campaign left out 1 row or recipient"), "{err}");
+        assert_eq!(unread(&server, "ada").await, 1, "it was sent once");
+        // A campaign whose audience came by no file has no rows that could have been left out.
+        let order = json!({"campaign": {"name": "By hand", "templateId": "order"}});
+        let id = call(&server, "CreateCampaign", order).await["id"].clone();
+        let ada = json!({"campaignId": id, "userIds": ["ada"], "userVariables": {"ada": {"code": "1"}}});
+        call(&server, "AddCampaignRecipients", ada).await;
+        call(&server, "SendCampaign", json!({"campaignId": id})).await;
+        let key = format!("{}/any", id.as_str().unwrap());
+        let (code, out, err) = finished(&folder, &server, &["--resume", &key]).await;
+        assert_eq!(code, Some(0), "{out}{err}");
     }
 
     async fn what_cannot_be_sent_is_said_and_nothing_is_begun(db) {
