@@ -8,18 +8,19 @@ SHELL := bash
 TOOLS := .cache/tools
 CARGO_DENY_VERSION := 0.20.2
 
-.PHONY: help run test soak overload lint contract fuzz conform audit bench bench-feed bench-import bench-ledger bench-campaign bench-events instructions memcheck
+.PHONY: help run test soak overload lint contract fuzz conform audit bench bench-edge bench-feed bench-import bench-ledger bench-campaign bench-events instructions memcheck
 
 help:
 	@echo 'make run      build and start Campanile on SQLite with a demo app and a first notification'
 	@echo 'make test     every check and test, on SQLite and PostgreSQL; installs what it needs'
-	@echo 'make soak     kill processes under load 200 times per database, and compare feeds with what was acknowledged'
+	@echo 'make soak     kill processes under load 200 times per database and take the database away for long, and compare'
 	@echo 'make fuzz     many more random requests through both doors than make test sends'
 	@echo 'make overload ten times the callers of a release build for a minute, on both databases'
 	@echo 'make conform  every operation of the OpenAPI document against a server, by schemathesis'
 	@echo 'make lint     formatting, clippy, and the contract against its rules and its baseline'
 	@echo 'make audit    licences, sources and duplicates of all dependencies'
-	@echo 'make bench    build for release and measure'
+	@echo 'make bench    build for release and measure everything, which takes about an hour and a half'
+	@echo 'make bench-edge    measure calls without a database, and the start'
 	@echo 'make bench-import  measure imports on both databases, which takes about a quarter of an hour'
 	@echo 'make bench-feed    measure feeds on PostgreSQL, which takes about twelve minutes'
 	@echo 'make bench-ledger  measure durable sends on PostgreSQL and SQLite, which takes about eight minutes'
@@ -64,7 +65,9 @@ conform:
 audit: $(TOOLS)/bin/cargo-deny
 	$(TOOLS)/bin/cargo-deny --config .deny.toml --locked check licenses bans sources
 
-bench:
+bench: bench-edge bench-ledger bench-feed bench-campaign bench-import bench-events
+
+bench-edge:
 	cargo build --locked --release
 	cargo build --locked
 	tests/setup/release.sh target/release/campanile target/debug/campanile

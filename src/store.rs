@@ -165,7 +165,8 @@ impl Store {
         &self.0.reader
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers, with a row of a table that is always there: SQLite answers a statement without one
+    /// whatever has become of its file.
     ///
     /// # Errors
     /// Unavailable, when it does not.
@@ -176,7 +177,7 @@ impl Store {
             return Err(Fault::Away.error());
         }
         let reader = self.read();
-        let statement = Statement::from_string(reader.get_database_backend(), "SELECT 1");
+        let statement = Statement::from_string(reader.get_database_backend(), "SELECT id FROM apps LIMIT 1");
         match tokio::time::timeout(CHECK_TIME_MAX, reader.query_one_raw(statement)).await {
             Ok(answered) => answered.map(|_| ()).map_err(Into::into),
             Err(_) => Err(Fault::Slow.error()),

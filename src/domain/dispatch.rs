@@ -312,11 +312,12 @@ async fn complete_now(service: &Service, only: Option<(AppId, NotificationId)>, 
     Ok(completed)
 }
 
-/// Makes lanes what their notifications are, where whoever changed those did not come to it, and says how many.
+/// Makes some lanes what their notifications are, where whoever changed those did not come to it, and says whether there
+/// may be more of them.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn mend_lanes(service: &Service, now: Timestamp) -> Result<u64> {
+pub async fn mend_lanes(service: &Service, now: Timestamp) -> Result<bool> {
     let mended = service
         .store
         .write_background(move |tx| Box::pin(async move { lanes::mend_lanes(tx, now).await }))
@@ -324,7 +325,7 @@ pub async fn mend_lanes(service: &Service, now: Timestamp) -> Result<u64> {
     if mended > 0 {
         service.wake.pages();
     }
-    Ok(mended)
+    Ok(mended >= lanes::MENDED_MAX)
 }
 
 /// Gives a page back, for anybody to go on with at once.

@@ -138,7 +138,7 @@ fn content(version: &VersionContent, channel_type: ChannelType, layers: &[&Varia
     }
 }
 
-/// Asks the drivers, one after the other.
+/// Asks the drivers, all at once: the lease is for as long as one may take, and a slow one holds up no other channel.
 async fn ask(service: &Service, claimed: &[Prepared]) -> Vec<(Claimed, Outcome)> {
     let mut by_type: BTreeMap<i16, Vec<(Claimed, Envelope)>> = BTreeMap::new();
     let mut outcomes = Vec::new();
@@ -151,7 +151,7 @@ async fn ask(service: &Service, claimed: &[Prepared]) -> Vec<(Claimed, Outcome)>
             None => outcomes.push((*one, Outcome::Refused)),
         }
     }
-    for (number, group) in by_type {
+    let asked = by_type.into_iter().map(async |(number, group)| {
         let (claimed, envelopes): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         let answers = match service.settings.drivers.get(ChannelType::of_number(number)) {
             Some(driver) => take(driver.as_ref(), &envelopes).await,
@@ -159,8 +159,10 @@ async fn ask(service: &Service, claimed: &[Prepared]) -> Vec<(Claimed, Outcome)>
             None => Vec::new(),
         };
         let answers = answers.into_iter().chain(std::iter::repeat(Outcome::Retry));
-        outcomes.extend(claimed.into_iter().zip(answers));
-    }
+        claimed.into_iter().zip(answers).collect::<Vec<_>>()
+    });
+    let answered = futures::future::join_all(asked).await;
+    outcomes.extend(answered.into_iter().flatten());
     outcomes.sort_by_key(|(one, _)| one.id);
     outcomes
 }

@@ -18,7 +18,7 @@ const OPEN: i16 = 1;
 const HELD: i16 = 2;
 
 /// Lanes that are mended in one step at most.
-const MENDED_MAX: u64 = 100;
+pub const MENDED_MAX: u64 = 100;
 /// How long an intent to hold a lane stands before the notification it is for: a call that has not come to its end by then
 /// never will. In milliseconds.
 const INTENT_TIME_MAX: i64 = 30_000;

@@ -8,11 +8,14 @@ use sea_orm::{
 };
 
 use super::bulk::Rows;
-use super::entity::{app, campaign, delivery, feed_item, notification, notification_recipient as recipient, page};
+use super::entity::{app, campaign, delivery, notification, notification_recipient as recipient, page};
 use super::feed::delete_tally;
 use super::tx::Tx;
 use crate::model::id::{AppId, DeliveryId, NotificationId};
 use crate::model::{Result, Timestamp};
+
+/// How many times as many deliveries are looked at as are to be found.
+const LOOKED_AT: u64 = 10;
 
 /// Apps with notifications that were made and ended before an instant.
 ///
@@ -57,7 +60,8 @@ pub async fn list_old_notifications(
     Ok(old.limit(limit).into_tuple().all(db).await?)
 }
 
-/// Deliveries of a notification that no feed item came of, or whose feed item is gone.
+/// Deliveries of a notification that no feed item came of, or whose feed item is gone. It looks at so many only: where the
+/// first ones still have their items these go soon, and the whole of a large campaign is never looked through for a few.
 ///
 /// # Errors
 /// Those of the database.
@@ -66,25 +70,16 @@ pub async fn list_free_deliveries(
     (app, notification): (AppId, NotificationId),
     limit: u64,
 ) -> Result<Vec<DeliveryId>> {
-    use delivery::{Column, Entity};
-    let free = Entity::find()
-        .select_only()
-        .column(Column::Id)
-        .filter(Column::AppId.eq(app))
-        .filter(Column::NotificationId.eq(notification))
-        .filter(Expr::exists(item_of_delivery()).not());
-    Ok(free.limit(limit).into_tuple().all(db).await?)
-}
-
-/// An item has the id of its delivery.
-fn item_of_delivery() -> sea_orm::sea_query::SelectStatement {
-    Query::select()
-        .expr(Expr::value(1))
-        .from(feed_item::Entity)
-        .and_where(
-            Expr::col((feed_item::Entity, feed_item::Column::Id)).equals((delivery::Entity, delivery::Column::Id)),
-        )
-        .to_owned()
+    // An item has the id of its delivery.
+    let sql = format!(
+        "SELECT d.id AS id FROM (SELECT id FROM deliveries WHERE app_id = $1 AND notification_id = $2 LIMIT {looked_at}) d \
+         WHERE NOT EXISTS (SELECT 1 FROM feed_items i WHERE i.id = d.id) LIMIT {limit}",
+        looked_at = limit.saturating_mul(LOOKED_AT),
+    );
+    let values = [app.into(), notification.into()];
+    let rows = db.query_all_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values));
+    let free = rows.await?;
+    free.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
 /// Removes deliveries that are free, and what else a notification consists of once it has none left: up to `limit` rows

@@ -12,12 +12,16 @@ pub const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Completes a bounded number of notifications.
 pub async fn turn(service: &Service, now: Timestamp) -> Turn {
-    if let Err(fault) = dispatch::mend_lanes(service, now).await {
-        tracing::warn!(cause = %fault, "lanes cannot be mended, trying again after the rest");
-        return Turn::Failed;
-    }
+    let more = match dispatch::mend_lanes(service, now).await {
+        Ok(more) => more,
+        Err(fault) => {
+            tracing::warn!(cause = %fault, "lanes cannot be mended, trying again after the rest");
+            return Turn::Failed;
+        }
+    };
     match dispatch::complete(service, None, now).await {
-        Ok(0) => Turn::Rest,
+        // Lanes of what is over are in the way of every claim, so they do not pile up.
+        Ok(0) if !more => Turn::Rest,
         Ok(_) => Turn::Again,
         Err(fault) => {
             tracing::warn!(cause = %fault, "notifications cannot be completed, trying again after the rest");

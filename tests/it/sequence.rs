@@ -389,12 +389,13 @@ everywhere! {
         assert_eq!(state(&shop, &id).await, json!(["dispatching", 2, 0, 0]));
         settle(&world).await;
         assert_eq!(taken(&stub), ["user-00001"], "who had read it in time is still known");
+        assert_eq!(shop.rows().await["feed_counts"], 1);
         world.pass(100 * 24 * 60 * MINUTE);
         while sweep::turn(&world.service, world.clock.now()).await == Turn::Again {}
         let gone = shop.call("GetNotification", json!({"notificationId": id})).await;
         assert_eq!(gone.code(), "ERR_NOTIFICATION_NOT_FOUND");
         let rows = shop.rows().await;
-        let left = ["deliveries", "outgoing", "sequence_waits", "pages", "lanes", "feed_items"].map(|table| rows[table]);
-        assert_eq!(left, [0; 6]);
+        let left = ["deliveries", "outgoing", "sequence_waits", "pages", "lanes", "feed_items", "feed_counts"].map(|table| rows[table]);
+        assert_eq!(left, [0; 7]);
     }
 }

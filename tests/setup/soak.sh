@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Kills processes under load for long: what `make soak` does. CAMPANILE_TEST_KILLS says how often, per database; 200 unless
+# Kills processes under load, and takes their database away, for long: what `make soak` does. CAMPANILE_TEST_KILLS says how often, per database; 200 unless
 # told otherwise. A PostgreSQL cluster of its own is started, unless CAMPANILE_TEST_POSTGRES_URL names one, and stopped; it
 # writes through to the disk, as a production server does. Campaigns that an earlier build has begun are finished by this one:
 # CAMPANILE_TEST_PREVIOUS names that build, otherwise it is made of the commit before the last change of the schema. Ends with
@@ -32,6 +32,7 @@ if [ -z "${CAMPANILE_TEST_PREVIOUS:-}" ]; then
 fi
 export CAMPANILE_TEST_KILLS=${CAMPANILE_TEST_KILLS:-200}
 cargo test --locked --test it -- crash:: --nocapture
+CAMPANILE_TEST_SOAK=1 cargo test --locked --test it -- outage::
 cargo build --locked
 cargo build --locked --release
 tests/setup/release.sh target/release/campanile target/debug/campanile

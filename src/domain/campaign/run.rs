@@ -137,23 +137,54 @@ pub async fn fire_due(service: &Service, now: Timestamp) -> Result<u64> {
         hit(Point::DueFound);
     }
     let (limits, page_rows) = (service.settings.campaigns, service.page_rows());
-    let mut fired: u64 = 0;
+    let mut fired = Done::default();
     for (app, id) in due {
         let cards = service.cards.clone();
-        let done = service
+        let one = service
             .store
             .write_background(move |tx| {
                 let cards = cards.clone();
                 Box::pin(async move { fire(tx, (app, id, &cards), (limits, page_rows), now).await })
             })
-            .await?;
-        if done {
+            .await;
+        if fired.take(id, one) {
             hit(Point::FireAfterCommit);
         }
-        fired = fired.saturating_add(u64::from(done));
         service.wake.pages();
     }
-    Ok(fired)
+    fired.count()
+}
+
+/// How many of several campaigns something was done about. One that something is wrong with keeps nobody else waiting.
+#[derive(Default)]
+struct Done {
+    count: u64,
+    failed: Option<Error>,
+}
+
+impl Done {
+    /// Takes what became of one, and says whether anything was done.
+    fn take(&mut self, id: CampaignId, one: Result<bool>) -> bool {
+        match one {
+            Ok(done) => {
+                self.count = self.count.saturating_add(u64::from(done));
+                done
+            }
+            Err(fault) => {
+                tracing::warn!(campaign.id = %id, cause = %fault, "a campaign can be neither started nor ended");
+                self.failed = Some(fault);
+                false
+            }
+        }
+    }
+
+    /// An error where there was nothing else.
+    fn count(self) -> Result<u64> {
+        match self.failed {
+            Some(fault) if self.count == 0 => Err(fault),
+            Some(_) | None => Ok(self.count),
+        }
+    }
 }
 
 /// Decides about one campaign whose time has come; tells whether there was anything to decide. It looks again behind the
@@ -231,15 +262,15 @@ pub async fn finish(service: &Service, only: Option<(AppId, NotificationId)>, no
         }
         None => store::list_done(db, STEP_MAX).await?,
     };
-    let mut finished: u64 = 0;
+    let mut finished = Done::default();
     for (app, id) in done {
-        let done = service
+        let one = service
             .store
             .write_background(move |tx| Box::pin(async move { finish_one(tx, app, id, now).await }))
-            .await?;
-        finished = finished.saturating_add(u64::from(done));
+            .await;
+        finished.take(id, one);
     }
-    Ok(finished)
+    finished.count()
 }
 
 async fn finish_one(tx: &Tx, app: AppId, id: CampaignId, now: Timestamp) -> Result<bool> {
@@ -278,6 +309,7 @@ pub async fn pause(
     if let Some(value) = service.answered(acting).await? {
         return Ok(Written { value, replayed: true });
     }
+    let now = acting.now;
     let pausable = [CampaignStatus::Sending, CampaignStatus::Paused];
     intend_to_hold(service, acting, (id, etag.as_deref()), ("paused", &pausable)).await?;
     change(service, acting, (id, etag), move |tx, app, campaign| {
@@ -291,6 +323,8 @@ pub async fn pause(
             if !notifications::move_notification(tx, place, &from, to, None).await? {
                 return Err(is_done("paused"));
             }
+            // Somebody may have gone on meanwhile, or the intent was given up: workers would find a lane with nothing to do.
+            lanes::hold_lane(tx, place, true, now).await?;
             hit(Point::PauseBeforeCommit);
             Ok(Campaign {
                 status: CampaignStatus::Paused,

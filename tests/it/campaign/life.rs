@@ -1,13 +1,15 @@
 //! From a draft to the end: every status, who may leave it and how, and what is refused.
 
-use futures::future::join;
+use futures::future::{join, join_all};
 use insta::assert_json_snapshot;
+use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::{Value, json};
 
 use super::{add, ask, draft, ready, refusal, status, summary, uids, with_status, work};
-use crate::everywhere;
+use crate::support::rpc::Door;
 use crate::support::shop::Shop;
-use crate::support::world::steady;
+use crate::support::world::{World, steady};
+use crate::{everywhere, on_both};
 
 everywhere! {
     async fn a_campaign_goes_from_a_draft_to_everybodys_feed(world) {
@@ -315,5 +317,30 @@ everywhere! {
         let (first, last) = (&events[0]["data"], &events.last().unwrap()["data"]);
         assert_eq!((&first["status"], &first["recipients"]["pending"]), (&json!("sending"), &json!(30)));
         assert_eq!((&last["status"], &last["recipients"]["completed"]), (&json!("completed"), &json!(30)));
+    }
+}
+
+on_both! {
+    async fn nothing_is_claimed_of_a_paused_campaign_whoever_went_on_with_it_meanwhile(db) {
+        let world = World::start(db, Door::Grpc).await;
+        let shop = Shop::open(&world).await;
+        let id = ready(&shop, json!({}), &uids(5)).await;
+        ask(&shop, "SendCampaign", &id).await.data();
+        let store = world.store().await;
+        let backend = store.read().get_database_backend();
+        let mut paused = 0;
+        for round in 0..60 {
+            let calls = ["PauseCampaign", "PauseCampaign", "ResumeCampaign", "PauseCampaign"];
+            join_all(calls.map(|rpc| ask(&shop, rpc, &id))).await;
+            let held = "SELECT COUNT(*) AS n FROM lanes WHERE state = 2";
+            let row = store.read().query_one_raw(Statement::from_string(backend, held)).await.unwrap().unwrap();
+            let held: i64 = row.try_get("", "n").unwrap();
+            if status(&shop, &id).await == "paused" {
+                paused += 1;
+                assert_eq!(held, 1, "round {round}: workers find a lane that has nothing for them");
+            }
+            ask(&shop, "ResumeCampaign", &id).await;
+        }
+        assert!(paused > 0);
     }
 }

@@ -175,7 +175,10 @@ impl Caller {
         assert_eq!(job.state(), ImportState::Completed, "{job:#?}");
         let counts = job.counts.unwrap();
         let rows = i32::try_from(rows).unwrap();
-        assert_eq!((counts.rows, counts.added, counts.duplicate, counts.failed), (rows, rows, 0, 0));
+        assert_eq!(
+            (counts.rows, counts.added, counts.duplicate, counts.failed),
+            (rows, rows, 0, 0)
+        );
         assert_eq!(self.summary(head).await.total, rows);
     }
 

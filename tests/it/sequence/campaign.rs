@@ -5,7 +5,6 @@ use std::time::Duration;
 use campanile::store::Store;
 use campanile::store::entity::notification;
 use campanile::store::sequence::receipts_statement;
-use campanile::worker::sweep;
 use insta::assert_json_snapshot;
 use sea_orm::{ConnectionTrait, DatabaseBackend, EntityTrait, Statement};
 use serde_json::{Value, json};
@@ -409,17 +408,6 @@ on_both! {
         drop((store, shop));
         let (world, _stub) = provided(world).await;
         assert_eq!(done(&world, &caller, &id).await[0], said);
-        // What was counted goes with the notification when it is old enough, and not before.
-        settle(&world).await;
-        let store = world.store().await;
-        world.pass(Duration::from_secs(90 * 24 * 60 * 60));
-        for (counted, turns) in [(1, 1), (0, 8)] {
-            for _ in 0..turns {
-                sweep::turn(&world.service, world.clock.now()).await;
-            }
-            assert_eq!(sequences_counted(&store).await, counted);
-            world.pass(Duration::from_secs(60));
-        }
     }
 
     async fn every_step_of_a_campaign_keeps_to_its_rate(db) {
