@@ -184,6 +184,9 @@ impl From<Delivery> for v1::Delivery {
             status: delivery.verdict.status.number().into(),
             reason: delivery.verdict.reason.map(|reason| reason.to_string()),
             feed_item_id: delivery.feed_item_id.map(|id| id.to_string()),
+            attempts: delivery.attempts.map(convert::count),
+            created_at: delivery.created_at.map(convert::timestamp),
+            updated_at: delivery.updated_at.map(convert::timestamp),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Timestamp;
 use super::channel::ChannelType;
 use super::id::{ChannelId, FeedItemId};
 use super::word::words;
@@ -133,6 +134,15 @@ pub struct Delivery {
     pub verdict: Verdict,
     /// The feed item that it put into the receiver's feed.
     pub feed_item_id: Option<FeedItemId>,
+    /// How often it was handed to a driver; absent when it never was for one.
+    #[serde(default)]
+    pub attempts: Option<u32>,
+    /// When its line of the ledger was written; absent when there is none, and in answers that an earlier build has kept.
+    #[serde(default)]
+    pub created_at: Option<Timestamp>,
+    /// When its status last changed; absent as `created_at` is.
+    #[serde(default)]
+    pub updated_at: Option<Timestamp>,
 }
 
 /// What became of a receiver as a whole.
@@ -213,6 +223,24 @@ mod tests {
         assert_eq!(of(&[&Verdict::ACCEPTED, &failed]), Reached::Sent);
         assert_eq!(of(&[&skipped, &failed, &skipped]), Reached::Failed);
         assert_eq!(of(&[&skipped, &skipped]), Reached::Skipped);
+    }
+
+    #[test]
+    fn a_delivery_that_an_earlier_build_has_kept_is_read() {
+        let delivery = Delivery {
+            channel_type: ChannelType::InApp,
+            channel_id: None,
+            verdict: Verdict::ACCEPTED,
+            feed_item_id: None,
+            attempts: None,
+            created_at: None,
+            updated_at: None,
+        };
+        let mut kept = serde_json::to_value(&delivery).unwrap();
+        for field in ["attempts", "created_at", "updated_at"] {
+            assert!(kept.as_object_mut().unwrap().remove(field).is_some());
+        }
+        assert_eq!(serde_json::from_value::<Delivery>(kept).unwrap(), delivery);
     }
 
     #[test]

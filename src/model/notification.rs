@@ -369,6 +369,9 @@ impl RecipientOutcome {
             channel_id: None,
             verdict: verdict.clone(),
             feed_item_id: None,
+            attempts: None,
+            created_at: None,
+            updated_at: None,
         };
         Some(channels.iter().map(delivery).collect())
     }
@@ -447,6 +450,9 @@ fn line(way: &SendableChannel, step: i32, verdict: &Verdict, now: Timestamp) -> 
             channel_id: way.instance.map(|instance| instance.id),
             verdict: verdict.clone(),
             feed_item_id: in_feed.then(|| FeedItemId::from(id.uuid())),
+            attempts: (*verdict == Verdict::QUEUED).then_some(0),
+            created_at: Some(now),
+            updated_at: Some(now),
         },
     }
 }

@@ -314,6 +314,8 @@ async fn members(
         true => list_deliveries(db, (app, of), last, users).await?,
         false => BTreeMap::new(),
     };
+    let cancelled = campaign.status == CampaignStatus::Cancelled;
+    let cancelled_at = cancelled.then(|| campaign.completed_at.unwrap_or(campaign.updated_at));
     let members = rows.iter().map(|row| {
         let served = row.user_id.and_then(|user| lines.remove(&user)).unwrap_or_default();
         let unserved = RecipientOutcome::of_number(row.outcome).unserved(&campaign.channels);
@@ -321,10 +323,9 @@ async fn members(
             Turn::Over if unserved.is_none() && served.goes_on => Turn::Later,
             turn => turn,
         };
-        let cancelled = campaign.status == CampaignStatus::Cancelled;
         let deliveries = match turn {
             Turn::Waiting | Turn::Begun => Vec::new(),
-            Turn::Later | Turn::Over => unserved.unwrap_or_else(|| served.in_order(&campaign.channels, cancelled)),
+            Turn::Later | Turn::Over => unserved.unwrap_or_else(|| served.in_order(&campaign.channels, cancelled_at)),
         };
         Ok(AudienceMember {
             uid: Uid::stored(row.uid.clone()),

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
-use super::bulk;
 use super::entity::delivery;
+use super::{bulk, outgoing};
 use crate::model::channel::ChannelType;
 use crate::model::delivery::{Delivery, DeliveryReason, DeliveryStatus, Verdict};
 use crate::model::id::{AppId, DeliveryId, FeedItemId, NotificationId, UserId};
@@ -84,14 +84,19 @@ pub struct Served {
 }
 
 impl Served {
-    /// The deliveries in the order of the channel types. What is queued by a notification that was cancelled never leaves.
+    /// The deliveries in the order of the channel types. What is queued by a notification never leaves once that is
+    /// cancelled.
     #[must_use]
-    pub fn in_order(mut self, channels: &[ChannelType], cancelled: bool) -> Vec<Delivery> {
+    pub fn in_order(mut self, channels: &[ChannelType], cancelled_at: Option<Timestamp>) -> Vec<Delivery> {
         self.deliveries
             .sort_by_key(|delivery| channels.iter().position(|channel| *channel == delivery.channel_type));
+        let Some(cancelled_at) = cancelled_at else {
+            return self.deliveries;
+        };
         let queued = |delivery: &&mut Delivery| delivery.verdict == Verdict::QUEUED;
-        for delivery in self.deliveries.iter_mut().filter(queued).filter(|_| cancelled) {
+        for delivery in self.deliveries.iter_mut().filter(queued) {
             delivery.verdict = Verdict::suppressed(DeliveryReason::CANCELLED);
+            delivery.updated_at = delivery.updated_at.max(Some(cancelled_at));
         }
         self.deliveries
     }
@@ -108,12 +113,17 @@ pub async fn list_deliveries(
     users: impl IntoIterator<Item = UserId>,
 ) -> Result<BTreeMap<UserId, Served>> {
     let rows = of_users(db, (app, notification), last, users).await?;
+    let is_driven = |row: &&delivery::Model| row.channel_type != ChannelType::InApp.number();
+    let driven: Vec<DeliveryId> = rows.iter().filter(is_driven).map(|row| row.id).collect();
+    // After the lines: what has an outcome there was handed to a driver at least once.
+    let attempts = outgoing::find_attempts(db, app, &driven).await?;
     let mut lines: BTreeMap<UserId, Served> = BTreeMap::new();
     for row in rows {
         let served = lines.entry(row.user_id).or_default();
         served.is_over |= row.step == last;
         served.goes_on |= row.status == DeliveryStatus::Queued.number();
-        served.deliveries.push(delivery_of(row));
+        let attempts = attempts.get(&row.id).copied();
+        served.deliveries.push(delivery_of(row, attempts));
     }
     for served in lines.values_mut() {
         served.goes_on |= !served.is_over;
@@ -180,7 +190,7 @@ fn verdict_of(status: i16, reason: Option<String>) -> Verdict {
     }
 }
 
-fn delivery_of(row: delivery::Model) -> Delivery {
+fn delivery_of(row: delivery::Model, attempts: Option<u32>) -> Delivery {
     let channel_type = ChannelType::of_number(row.channel_type);
     let verdict = verdict_of(row.status, row.reason);
     let in_feed = channel_type == ChannelType::InApp && verdict == Verdict::ACCEPTED;
@@ -189,5 +199,8 @@ fn delivery_of(row: delivery::Model) -> Delivery {
         channel_id: (row.channel_id.uuid() != Uuid::nil()).then_some(row.channel_id),
         verdict,
         feed_item_id: in_feed.then(|| FeedItemId::from(row.id.uuid())),
+        attempts,
+        created_at: Some(row.created_at),
+        updated_at: Some(row.updated_at),
     }
 }

@@ -233,6 +233,29 @@ fn at(claimed: &Claimed) -> UpdateMany<Entity> {
         .filter(Column::State.eq(LEASED))
 }
 
+/// How often a driver was given deliveries, by delivery; nothing of those that are for none.
+///
+/// # Errors
+/// Those of the database, and internal when a row holds a negative number.
+pub async fn find_attempts(
+    db: &impl ConnectionTrait,
+    app: AppId,
+    ids: &[DeliveryId],
+) -> Result<BTreeMap<DeliveryId, u32>> {
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let rows = Entity::find()
+        .select_only()
+        .columns([Column::DeliveryId, Column::Attempts])
+        .filter(Column::AppId.eq(app))
+        .filter(Column::DeliveryId.is_in(ids.iter().copied()));
+    let rows: Vec<(DeliveryId, i32)> = rows.into_tuple().all(db).await?;
+    rows.into_iter()
+        .map(|(id, attempts)| Ok((id, large(attempts)?)))
+        .collect()
+}
+
 /// What the receivers' side said of deliveries, by delivery.
 ///
 /// # Errors

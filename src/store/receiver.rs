@@ -27,7 +27,7 @@ use crate::model::page::{Page, PageRequest, SortValue};
 use crate::model::template::course::FIRST_STEP;
 use crate::model::user::{Resolved, Uid};
 use crate::model::variable::VariableValues;
-use crate::model::{Error, Result};
+use crate::model::{Error, Result, Timestamp};
 
 /// Rows that one statement inserts, so that a batch of the largest size is not in memory as a whole once more.
 const INSERTED_MAX: usize = 1_000;
@@ -354,7 +354,8 @@ async fn receivers(
     rows: &[recipient::Model],
 ) -> Result<Vec<Receiver>> {
     let (place, channels) = ((app, notification), &shape.channels);
-    let cancelled = is_cancelled(db, app, notification).await?;
+    let cancelled_at = find_cancelled_at(db, app, notification).await?;
+    let cancelled = cancelled_at.is_some();
     // What waits first: whoever is served in between is shown without deliveries, never with those of a skipped one.
     let waiting = list_waiting(db, app, notification).await?;
     let users = rows.iter().filter_map(|row| row.user_id);
@@ -369,7 +370,7 @@ async fn receivers(
         Ok(Receiver {
             uid: Uid::stored(row.uid.clone()),
             position: u32::try_from(row.seq).map_err(Error::internal)?,
-            deliveries: unserved.unwrap_or_else(|| served.in_order(channels, cancelled)),
+            deliveries: unserved.unwrap_or_else(|| served.in_order(channels, cancelled_at)),
             cancelled: goes_on && cancelled,
             waiting: goes_on && !cancelled,
         })
@@ -397,12 +398,14 @@ async fn list_waiting(db: &impl ConnectionTrait, app: AppId, notification: Notif
     Ok(ranges.into_iter().map(|range| (range.next_seq, range.to_seq)).collect())
 }
 
-async fn is_cancelled(db: &impl ConnectionTrait, app: AppId, id: NotificationId) -> Result<bool> {
-    let status = notification::Entity::find()
+/// When a notification was ended before its time, if it was.
+async fn find_cancelled_at(db: &impl ConnectionTrait, app: AppId, id: NotificationId) -> Result<Option<Timestamp>> {
+    let ended = notification::Entity::find()
         .select_only()
-        .column(notification::Column::Status)
+        .column(notification::Column::CompletedAt)
         .filter(notification::Column::AppId.eq(app))
-        .filter(notification::Column::Id.eq(id));
-    let status: Option<i16> = status.into_tuple().one(db).await?;
-    Ok(status == Some(NotificationStatus::Cancelled.number()))
+        .filter(notification::Column::Id.eq(id))
+        .filter(notification::Column::Status.eq(NotificationStatus::Cancelled.number()));
+    let ended = ended.into_tuple::<Option<Timestamp>>().one(db).await?;
+    Ok(ended.flatten())
 }

@@ -326,14 +326,17 @@ everywhere! {
         assert_eq!(state(&shop, &id).await, json!(["dispatching", 1, 0, 0]));
         let queued = json!(["sent", [["push", "queued", null], ["in_app", "accepted", null]]]);
         assert_eq!(receiver(&shop, &id, "user-00000").await, queued);
+        let attempts = async || notification(&shop, &id).await["receivers"][0]["deliveries"][0]["attempts"].clone();
+        assert_eq!(attempts().await, 1);
         let store = world.store().await;
         for _ in 0..2 {
             execute(&store, "UPDATE outgoing SET lease_until = 0 WHERE state = 1").await;
             settle(&world).await;
         }
         let (taken, first) = (stub.taken(), stub.taken()[0].delivery);
-        let attempts: Vec<_> = taken.iter().map(|envelope| (envelope.delivery, envelope.attempt)).collect();
-        assert_eq!(attempts, [(first, 1), (first, 2), (first, 3)]);
+        let counted: Vec<_> = taken.iter().map(|envelope| (envelope.delivery, envelope.attempt)).collect();
+        assert_eq!(counted, [(first, 1), (first, 2), (first, 3)]);
+        assert_eq!(attempts().await, 3);
         assert_eq!(state(&shop, &id).await, json!(["completed", 1, 0, 0]));
     }
 

@@ -10,7 +10,7 @@ use crate::model::campaign::recipient::{
 };
 use crate::model::campaign::{Campaign, CampaignStatus};
 use crate::model::channel::ChannelType;
-use crate::model::delivery::{DeliveryReason, DeliveryStatus, Verdict};
+use crate::model::delivery::{Delivery, DeliveryReason, DeliveryStatus, Verdict};
 use crate::model::id::{AppId, CampaignId};
 use crate::model::notification::{ReceiverSort, RecipientOutcome, faults_of, verdict};
 use crate::model::page::{Page, PageRequest};
@@ -184,24 +184,13 @@ async fn explain(
         return Ok(checks);
     }
     checks.push(Check::new("variables_valid", CheckResult::Passed));
-    let started = match (campaign.sent_at, campaign.status.is_final()) {
-        (Some(at), _) => Check {
-            found_at: Some(at),
-            ..Check::new("campaign_started", CheckResult::Passed)
-        },
-        (None, true) => Check::new("campaign_started", CheckResult::Failed).because(&campaign.status),
-        (None, false) => Check::new("campaign_started", CheckResult::Pending).because(&campaign.status),
-    };
+    let started = of_start(campaign);
     let stopped = started.result == CheckResult::Failed;
     checks.push(started);
     if stopped {
         return Ok(checks);
     }
-    checks.push(match member.status {
-        Status::Completed | Status::Failed => Check::new("reached", CheckResult::Passed),
-        Status::Cancelled => Check::new("reached", CheckResult::Failed).because(&"campaign_cancelled"),
-        Status::Pending | Status::Processing => Check::new("reached", CheckResult::Pending),
-    });
+    checks.push(of_turn(campaign, member));
     if member.status == Status::Cancelled {
         return Ok(checks);
     }
@@ -214,6 +203,31 @@ async fn explain(
     Ok(checks)
 }
 
+/// Whether the campaign was started, or came to its end before it could be.
+fn of_start(campaign: &Campaign) -> Check {
+    let check = |result| Check::new("campaign_started", result);
+    match (campaign.sent_at, campaign.status.is_final()) {
+        (Some(at), _) => check(CheckResult::Passed).at(Some(at)),
+        (None, true) => check(CheckResult::Failed)
+            .because(&campaign.status)
+            .at(campaign.completed_at),
+        (None, false) => check(CheckResult::Pending).because(&campaign.status),
+    }
+}
+
+/// Whether it has come to the recipient, which it had when the first line was written for them.
+fn of_turn(campaign: &Campaign, member: &AudienceMember) -> Check {
+    let written = member.deliveries.iter().filter_map(|line| line.created_at);
+    let check = |result| Check::new("reached", result);
+    match member.status {
+        RecipientStatus::Completed | RecipientStatus::Failed => check(CheckResult::Passed).at(written.min()),
+        RecipientStatus::Cancelled => check(CheckResult::Failed)
+            .because(&"campaign_cancelled")
+            .at(campaign.completed_at),
+        RecipientStatus::Pending | RecipientStatus::Processing => check(CheckResult::Pending),
+    }
+}
+
 /// What was looked at for each way out, all of which are served at once.
 fn of_ways(ways: &[SendableChannel], member: &AudienceMember, served: bool) -> Vec<Check> {
     let mut checks = Vec::new();
@@ -222,9 +236,9 @@ fn of_ways(ways: &[SendableChannel], member: &AudienceMember, served: bool) -> V
         let told = member.deliveries.iter().find(|one| one.channel_type == channel_type);
         let verdict = told.map_or_else(|| verdict(way), |delivery| delivery.verdict.clone());
         let known = served || verdict != Verdict::ACCEPTED;
-        checks.push(of_channel("channel_open", channel_type, &verdict, known));
+        checks.push(of_channel("channel_open", (channel_type, told), &verdict, known));
         if matches!(verdict.status, DeliveryStatus::Accepted | DeliveryStatus::Queued) {
-            checks.push(of_channel("delivered", channel_type, &verdict, served));
+            checks.push(of_channel("delivered", (channel_type, told), &verdict, served));
         }
     }
     checks
@@ -265,16 +279,12 @@ fn of_steps(
         let reason = told.and_then(|delivery| delivery.verdict.reason.as_ref());
         let stopped = reason.filter(|reason| **reason == DeliveryReason::SEQUENCE_STOPPED);
         if number > FIRST_STEP {
-            let due = match told {
-                None => Check {
-                    found_at: due_at,
-                    ..Check::new("step_due", CheckResult::Pending)
-                },
-                Some(_) if stopped.is_some() => Check {
-                    reason: stopped.map(ToString::to_string),
-                    ..Check::new("step_due", CheckResult::Failed)
-                },
-                Some(_) => Check::new("step_due", CheckResult::Passed),
+            let due = match (told, stopped) {
+                (None, _) => Check::new("step_due", CheckResult::Pending).at(due_at),
+                (Some(line), Some(reason)) => Check::new("step_due", CheckResult::Failed)
+                    .because(reason)
+                    .at(line.created_at),
+                (Some(line), None) => Check::new("step_due", CheckResult::Passed).at(line.created_at),
             };
             checks.push(Check {
                 channel_type: Some(channel_type),
@@ -291,24 +301,34 @@ fn of_steps(
                 None => break,
             },
         };
-        checks.push(of_channel("channel_open", channel_type, &verdict, true));
+        checks.push(of_channel("channel_open", (channel_type, told), &verdict, true));
         if verdict.status != DeliveryStatus::Suppressed {
-            checks.push(of_channel("delivered", channel_type, &verdict, told.is_some()));
+            checks.push(of_channel("delivered", (channel_type, told), &verdict, told.is_some()));
         }
     }
     checks
 }
 
-fn of_channel(name: &'static str, channel_type: ChannelType, verdict: &Verdict, known: bool) -> Check {
+fn of_channel(
+    name: &'static str,
+    (channel_type, told): (ChannelType, Option<&Delivery>),
+    verdict: &Verdict,
+    known: bool,
+) -> Check {
     let result = match verdict.status {
         DeliveryStatus::Accepted if known || name == "channel_open" => CheckResult::Passed,
         DeliveryStatus::Queued if name == "channel_open" => CheckResult::Passed,
         DeliveryStatus::Accepted | DeliveryStatus::Queued => CheckResult::Pending,
         DeliveryStatus::Failed | DeliveryStatus::Suppressed | DeliveryStatus::Unknown(_) => CheckResult::Failed,
     };
+    let found_at = told.and_then(|line| match (name, result) {
+        (_, CheckResult::Pending) => None,
+        ("channel_open", CheckResult::Passed) => line.created_at,
+        _ => line.updated_at,
+    });
     Check {
         channel_type: Some(channel_type),
         reason: verdict.reason.as_ref().map(ToString::to_string),
-        ..Check::new(name, result)
+        ..Check::new(name, result).at(found_at)
     }
 }

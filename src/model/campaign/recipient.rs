@@ -164,6 +164,12 @@ impl Check {
         self.reason = Some(reason.to_string());
         self
     }
+
+    /// The same with when it was found, where that is known.
+    #[must_use]
+    pub fn at(self, found_at: Option<Timestamp>) -> Self {
+        Self { found_at, ..self }
+    }
 }
 
 /// Users to add to an audience, each once, with the values of their own.
@@ -265,6 +271,9 @@ mod tests {
             channel_id: None,
             verdict,
             feed_item_id: None,
+            attempts: None,
+            created_at: None,
+            updated_at: None,
         };
         let of = RecipientStatus::of;
         let accepted = [delivery(Verdict::ACCEPTED)];

@@ -1,6 +1,7 @@
 //! Recipients: who is added, who is served and who is not, and that it is told why.
 
 use campanile::domain::campaign::CampaignLimits;
+use campanile::model::Timestamp;
 use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 
@@ -76,7 +77,10 @@ everywhere! {
         assert_eq!(with_status(&shop, &id, "failed").await, ["bob", "cyd"]);
         assert_eq!(with_status(&shop, &id, "completed").await, ["ada"]);
         assert_json_snapshot!("recipient_failed", steady(&explained(&shop, &id, "bob").await));
-        assert_json_snapshot!("recipient_completed", steady(&explained(&shop, &id, "ada").await));
+        let served = explained(&shop, &id, "ada").await;
+        let instant = |field: &str| served["deliveries"][0][field].as_str().unwrap().parse::<Timestamp>().unwrap();
+        assert!(instant("createdAt") <= instant("updatedAt"), "{served:#}");
+        assert_json_snapshot!("recipient_completed", steady(&served));
         assert_eq!(shop.all_unread(&["ada", "bob", "cyd"].map(str::to_owned)).await, [1, 0, 0]);
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use campanile::channel::Outcome;
 use campanile::store::Store;
 use campanile::store::entity::notification;
 use campanile::store::sequence::receipts_statement;
@@ -50,6 +51,13 @@ async fn state(shop: &Shop<'_>, id: &Value) -> Value {
 async fn explained(shop: &Shop<'_>, id: &Value, uid: &str) -> Value {
     let request = json!({"campaignId": id, "uid": uid});
     shop.call("GetCampaignRecipient", request).await.data().clone()
+}
+
+/// The check with this name of a recipient who is explained, about a channel type or about all.
+fn check<'e>(explained: &'e Value, name: &str, channel_type: Option<&str>) -> &'e Value {
+    let mut checks = explained["checks"].as_array().unwrap().iter();
+    let found = checks.find(|check| check["name"] == name && check["channelType"].as_str() == channel_type);
+    found.unwrap_or_else(|| panic!("no {name} of {channel_type:?}: {explained:#}"))
 }
 
 async fn with_status(shop: &Shop<'_>, id: &Value, status: &str) -> Vec<String> {
@@ -261,9 +269,53 @@ everywhere! {
         assert_eq!(state(&shop, &queued).await, json!(["cancelled", [0, 0, 0, 0, 3]]));
         assert_eq!(with_status(&shop, &queued, "cancelled").await, uids(3));
         let told = explained(&shop, &queued, "user-00000").await;
-        assert_eq!((&told["deliveries"][0]["status"], &told["deliveries"][0]["reason"]), (&json!("suppressed"), &json!("cancelled")));
+        let push = &told["deliveries"][0];
+        assert_eq!((&push["status"], &push["reason"], &push["attempts"]), (&json!("suppressed"), &json!("cancelled"), &json!(0)));
+        let ended = ask(&shop, "GetCampaign", &queued).await["completedAt"].clone();
+        assert_eq!((&push["updatedAt"], &check(&told, "reached", None)["foundAt"]), (&ended, &ended));
         let rows = shop.rows().await;
         assert_eq!((rows["sequence_waits"], rows["lanes"]), (0, 0));
+    }
+
+    async fn a_recipient_is_told_how_often_a_provider_was_asked_and_when_it_took_it(world) {
+        let (world, stub) = provided(world).await;
+        let shop = Shop::open(&world).await;
+        prepare(&shop).await;
+        let id = sent(&shop, "two-steps", &uids(1)).await;
+        settle(&world).await;
+        stub.answer([Outcome::Retry]);
+        world.pass(5 * MINUTE);
+        settle(&world).await;
+        let [written, taken] = ["2024-01-15T12:05:00.000Z", "2024-01-15T12:06:00.000Z"];
+        let queued = explained(&shop, &id, "user-00000").await;
+        let push = &queued["deliveries"][0];
+        assert_eq!((&push["status"], &push["attempts"]), (&json!("queued"), &json!(1)));
+        assert_eq!((&push["createdAt"], &push["updatedAt"]), (&json!(written), &json!(written)));
+        assert_eq!(check(&queued, "channel_open", Some("push"))["foundAt"], written);
+        let open = check(&queued, "delivered", Some("push"));
+        assert_eq!((&open["result"], open.get("foundAt")), (&json!("pending"), None));
+
+        world.pass(MINUTE);
+        crate::batch::execute(&world.store().await, "UPDATE outgoing SET lease_until = 0 WHERE state = 1").await;
+        settle(&world).await;
+        let done = explained(&shop, &id, "user-00000").await;
+        let [push, in_app] = [0, 1].map(|place| &done["deliveries"][place]);
+        assert_eq!((&push["status"], &push["attempts"]), (&json!("accepted"), &json!(2)));
+        assert_eq!((&push["createdAt"], &push["updatedAt"]), (&json!(written), &json!(taken)));
+        assert_eq!((in_app.get("attempts"), &in_app["createdAt"]), (None, &in_app["updatedAt"]));
+        let sent_at = &check(&done, "campaign_started", None)["foundAt"];
+        for (name, channel_type, at) in [
+            ("reached", None, sent_at),
+            ("channel_open", Some("in_app"), sent_at),
+            ("delivered", Some("in_app"), sent_at),
+            ("step_due", Some("push"), &json!(written)),
+            ("channel_open", Some("push"), &json!(written)),
+            ("delivered", Some("push"), &json!(taken)),
+        ] {
+            assert_eq!(&check(&done, name, channel_type)["foundAt"], at, "{name} {channel_type:?}");
+        }
+        let listed = ask(&shop, "ListCampaignRecipients", &id).await;
+        assert_eq!(listed[0]["deliveries"], done["deliveries"]);
     }
 
     async fn a_sequence_begins_where_a_restart_left_it(world) {
