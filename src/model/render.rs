@@ -39,6 +39,8 @@ pub enum Exceeded {
     Context,
     /// The output would be larger than [`OUTPUT_BYTES_MAX`].
     Output,
+    /// A push notification would be larger than this, which is all that the services behind devices take.
+    Push(usize),
 }
 
 impl fmt::Display for Exceeded {
@@ -51,6 +53,10 @@ impl fmt::Display for Exceeded {
                 "must not hold more than {CONTEXT_BYTES_MAX} bytes of keys and values"
             ),
             Self::Output => write!(f, "must not make the content larger than {OUTPUT_BYTES_MAX} bytes"),
+            Self::Push(most) => write!(
+                f,
+                "must not make the push notification larger than {most} bytes as compact JSON"
+            ),
         }
     }
 }

@@ -6,6 +6,7 @@ mod kept;
 mod life;
 mod look;
 mod people;
+mod preflight;
 mod refused;
 mod time;
 

@@ -27,7 +27,7 @@ fn uids(count: usize) -> Vec<String> {
 }
 
 /// The same service with a provider for push notifications and mails.
-async fn provided(world: World) -> (World, Arc<Stub>) {
+pub(crate) async fn provided(world: World) -> (World, Arc<Stub>) {
     let stub = Arc::new(Stub::default());
     let driver = || Arc::clone(&stub) as Arc<dyn Driver>;
     let drivers = Drivers::default()
@@ -75,7 +75,7 @@ async fn prepare(shop: &Shop<'_>) {
 }
 
 /// Lets all that waits be done: steps whose time has come, their pages, and what drivers take.
-async fn settle(world: &World) {
+pub(crate) async fn settle(world: &World) {
     let now = || world.clock.now();
     let mut turns = 0;
     loop {
@@ -151,7 +151,7 @@ async fn read(shop: &Shop<'_>, uid: &str) {
 }
 
 /// Whom the provider was given something for, in order.
-fn taken(stub: &Stub) -> Vec<String> {
+pub(crate) fn taken(stub: &Stub) -> Vec<String> {
     let mut addresses: Vec<_> = stub.taken().into_iter().map(|envelope| envelope.address).collect();
     addresses.sort();
     addresses

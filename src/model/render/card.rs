@@ -28,6 +28,8 @@ pub struct Card {
     source_bytes: usize,
     tokens: BTreeMap<Box<str>, Vec<Uses>>,
     rechecks: Rechecks,
+    /// The most bytes of a push notification, for one that is.
+    push_bytes_max: Option<usize>,
 }
 
 /// How often a key is used in one kind of slot, and how many bytes of the source those tokens take.
@@ -79,7 +81,7 @@ pub struct Fault {
     pub keys: Vec<String>,
     /// The rule, as a predicate.
     pub rule: String,
-    /// What stands where the rule is broken, or the type of the value.
+    /// What stands where the rule is broken, the type of the value, or the size that it comes to.
     pub received: Option<String>,
 }
 
@@ -133,7 +135,18 @@ impl Card {
             source_bytes,
             tokens,
             rechecks,
+            push_bytes_max: None,
         })
+    }
+
+    /// The same as the content of a push notification, of which so many bytes are taken. Values that make it larger are a
+    /// fault; it is rendered all the same.
+    #[must_use]
+    pub fn pushed(self, bytes_max: usize) -> Self {
+        Self {
+            push_bytes_max: Some(bytes_max),
+            ..self
+        }
     }
 
     /// The keys of its tokens, each once.
@@ -190,13 +203,7 @@ impl Card {
     #[must_use]
     pub fn faults(&self, values: &VariableValues) -> Vec<Fault> {
         let mut faults = self.unfit(values);
-        if let Err(exceeded) = self.check(values) {
-            faults.push(Fault {
-                keys: Vec::new(),
-                rule: exceeded.to_string(),
-                received: None,
-            });
-        }
+        faults.extend(self.too_large(values));
         if !faults.is_empty() || !self.rechecks.keys().any(|key| values.contains_key(key)) {
             return faults;
         }
@@ -215,6 +222,23 @@ impl Card {
             }
         }
         faults
+    }
+
+    /// The cap that all values together pass.
+    fn too_large(&self, values: &VariableValues) -> Option<Fault> {
+        let pushed = self.push_bytes_max.and_then(|most| {
+            let bytes = self.rendered_bytes(values);
+            (bytes > most).then(|| (Exceeded::Push(most), Some(bytes.to_string())))
+        });
+        let (exceeded, received) = match pushed {
+            Some(pushed) => pushed,
+            None => (self.check(values).err()?, None),
+        };
+        Some(Fault {
+            keys: Vec::new(),
+            rule: exceeded.to_string(),
+            received,
+        })
     }
 
     fn unfit(&self, values: &VariableValues) -> Vec<Fault> {

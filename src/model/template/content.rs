@@ -20,8 +20,9 @@ use serde_json::Value;
 
 /// The largest content of a push notification, in bytes of compact JSON. Both Firebase Cloud Messaging ("About FCM
 /// messages": 4096 bytes for all parts) and the Apple Push Notification service ("Generating a remote notification": 4 KB
-/// for regular notifications) take no more, whatever is added to it on the way.
-const PUSH_BYTES_MAX: usize = 4_096;
+/// for regular notifications) take no more, whatever is added to it on the way. It holds for the content as it is written
+/// and for the content with values in it.
+pub(super) const PUSH_BYTES_MAX: usize = 4_096;
 
 /// The longest subject, in characters: a line of a mail has at most 998 (RFC 5322, section 2.1.1).
 const SUBJECT_MAX: usize = 998;
@@ -159,12 +160,16 @@ pub fn compile<C>(channel: &TemplateChannel<C>) -> std::result::Result<Card, Exc
     match (channel.data_type, channel.channel_type) {
         (DataType::DataTemplate | DataType::Unknown(_), _) | (_, ChannelType::Unknown(_)) => Card::compile(&document),
         (DataType::UiTemplate, ChannelType::InApp) => Card::compile_checked(&document, card::rechecks, &[]),
-        (DataType::UiTemplate, other) => Card::compile_checked(
-            &document,
-            |document| Rechecks::of(table(other), document),
-            &["html", "mjml"],
-        ),
+        (DataType::UiTemplate, ChannelType::Push) => {
+            compile_message(ChannelType::Push, &document).map(|card| card.pushed(PUSH_BYTES_MAX))
+        }
+        (DataType::UiTemplate, other) => compile_message(other, &document),
     }
+}
+
+fn compile_message(channel_type: ChannelType, document: &Value) -> std::result::Result<Card, Exceeded> {
+    let rechecks = |document: &Value| Rechecks::of(table(channel_type), document);
+    Card::compile_checked(document, rechecks, &["html", "mjml"])
 }
 
 /// Names everything that is wrong with the documents of channels. What has the data type `data_template` is the app's own, and

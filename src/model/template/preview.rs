@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::content::compile;
+use super::content::{PUSH_BYTES_MAX, compile};
 use super::{Content, DataType, TemplateChannel};
 use crate::model::channel::{ChannelType, JsonObject};
 use crate::model::id::TemplateId;
@@ -175,7 +175,8 @@ fn usable(content: &Content, given: &VariableValues, used: &BTreeSet<&str>) -> (
 }
 
 fn note_faults(card: &Card, values: &VariableValues, problems: &mut Vec<Problem>) {
-    let too_large = [Exceeded::Context, Exceeded::Output].map(|exceeded| exceeded.to_string());
+    let caps = [Exceeded::Context, Exceeded::Output, Exceeded::Push(PUSH_BYTES_MAX)];
+    let too_large = caps.map(|exceeded| exceeded.to_string());
     for fault in card.faults(values) {
         let kind = match too_large.contains(&fault.rule) {
             true => ProblemKind::TooLarge,

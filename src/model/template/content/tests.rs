@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::model::template::RequestedChannel;
+use crate::model::variable::VariableValue;
 
 fn channel(channel_type: ChannelType, data_type: DataType, content: &Value) -> RequestedChannel {
     TemplateChannel {
@@ -106,6 +107,30 @@ fn a_push_notification_is_as_large_as_the_services_take() {
         );
         assert_eq!(found.is_empty(), taken, "{key} {found:?}");
     }
+}
+
+#[test]
+fn values_make_a_push_notification_no_larger_than_the_services_take() {
+    let least = json_bytes(&json!({"title": "t", "body": ""}));
+    let source = json!({"title": "t", "body": "{{a}}"});
+    let of = |data_type, value: String| {
+        let card = compile(&channel(ChannelType::Push, data_type, &source)).unwrap();
+        let values = VariableValues::from([("a".to_owned(), VariableValue::Text(value))]);
+        let rendered = json_bytes(&card.render(&values).unwrap());
+        (rendered, card.faults(&values))
+    };
+    let ui = |value: String| of(DataType::UiTemplate, value);
+    let too_large = |bytes: usize| Fault {
+        keys: Vec::new(),
+        rule: "must not make the push notification larger than 4096 bytes as compact JSON".to_owned(),
+        received: Some(bytes.to_string()),
+    };
+    assert_eq!(ui("x".repeat(4_096 - least)), (4_096, vec![]));
+    assert_eq!(ui("x".repeat(4_097 - least)), (4_097, vec![too_large(4_097)]));
+    // Each takes two bytes in JSON.
+    assert_eq!(ui("\n".repeat(2_000)), (4_000 + least, vec![]));
+    assert_eq!(ui("\n".repeat(2_048)), (4_096 + least, vec![too_large(4_096 + least)]));
+    assert_eq!(of(DataType::DataTemplate, "x".repeat(4_097)), (4_097 + least, vec![]));
 }
 
 #[test]
