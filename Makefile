@@ -22,7 +22,7 @@ help:
 	@echo 'make bench    build for release and measure everything, which takes about an hour and a half'
 	@echo 'make bench-edge    measure calls without a database, and the start'
 	@echo 'make bench-import  measure imports on both databases, which takes about a quarter of an hour'
-	@echo 'make bench-feed    measure feeds on PostgreSQL, which takes about twelve minutes'
+	@echo 'make bench-feed    measure feeds on PostgreSQL and SQLite, which takes about twenty minutes'
 	@echo 'make bench-ledger  measure durable sends on PostgreSQL and SQLite, which takes about eight minutes'
 	@echo 'make bench-campaign  measure campaigns on PostgreSQL and SQLite, which takes about half an hour'
 	@echo 'make bench-events    measure what users do with their items, which takes about four minutes'
