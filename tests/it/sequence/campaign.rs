@@ -57,7 +57,7 @@ async fn explained(shop: &Shop<'_>, id: &Value, uid: &str) -> Value {
 fn check<'e>(explained: &'e Value, name: &str, channel_type: Option<&str>) -> &'e Value {
     let mut checks = explained["checks"].as_array().unwrap().iter();
     let found = checks.find(|check| check["name"] == name && check["channelType"].as_str() == channel_type);
-    found.unwrap_or_else(|| panic!("no {name} of {channel_type:?}: {explained:#}"))
+    found.unwrap_or_else(|| unreachable!("no {name} of {channel_type:?}: {explained:#}"))
 }
 
 async fn with_status(shop: &Shop<'_>, id: &Value, status: &str) -> Vec<String> {
