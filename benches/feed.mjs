@@ -3,8 +3,8 @@
 //   node benches/feed.mjs [--rows N] [--large N] [--unread N] [--seconds N] [--rounds N] [--rate N] [--only postgres|sqlite] [binary]
 //
 // P10: a page of 20 over the API at a fixed rate, beside the plainest program running the SQL that the service itself was
-// seen to run, prepared, at the same rate, for the same users, in the same run: pgbench, or on SQLite `page.py`, which has
-// the file open itself, so that nothing there passes from process to process. P11: the page with `--large` rows in the table
+// seen to run, prepared, at the same rate, for the same users, in the same run: pgbench with PostgreSQL, or on SQLite `page.py`,
+// which serves the rows from the file to the same client. P11: the page with `--large` rows in the table
 // beside the page with `--rows`. P12: the unread count of a user with `--unread` items beside
 // that of one with 10, in all and by category. The sides alternate, and each side is measured against itself as a control.
 //
@@ -12,6 +12,8 @@
 // do not notice. SQLite is a file there, filled while no service has it. The server runs on core 0, and so does `page.py`;
 // whatever loads the server runs on core 1, PostgreSQL wherever it likes. `--program` names a `ledger` that was built before.
 
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, mkdtempSync, openSync, readFileSync, readSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -116,9 +118,9 @@ const postgres = (url, folder) => ({
   },
   /** The SQL of a page as the service ran it, seen in the database's own list of sessions. */
   seen: () => sql(url, "SELECT replace(query, E'\\n', ' ') FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT%FROM \"feed_items\"%' AND query NOT LIKE '%pg_stat%' LIMIT 1"),
-  floor: (page) => {
+  floor: async (page) => {
     const files = scripts(url, folder, page);
-    return () => pgbench(url, folder, files);
+    return { measure: () => pgbench(url, folder, files), stop: () => {} };
   },
 });
 
@@ -150,11 +152,14 @@ const sqlite = (file, program) => ({
     return started;
   },
   seen: (pid) => inMemory(pid, /SELECT "feed_items"\."id", [\x20-\x7e]+ ORDER BY "feed_items"\."sent_at" DESC, [\x20-\x7e]+ LIMIT \?(?=\0)/g),
-  floor: (page) => {
+  floor: async (page) => {
     if (page.match(/\?/g).length !== 4) throw new Error(`the page's SQL takes other values than this program knows: ${page}`);
     const users = run(program, ['sql', file], { input: `SELECT hex(app_id) || ' ' || hex(id) || ' ' || uid FROM users WHERE ${READERS};` }).out.trim();
-    const input = JSON.stringify({ file, who: `SELECT ${WHO} FROM users WHERE app_id = ? AND uid = ?`, page, limit: 21, users: users.split('\n').map((line) => line.split(' ')), rate, seconds });
-    return () => quantiles(JSON.parse(run('taskset', ['-c', String(SERVER_CORE), 'python3', resolve('benches/page.py')], { input }).out));
+    const asked = { file, who: `SELECT ${WHO} FROM users WHERE app_id = ? AND uid = ?`, page, limit: 21, users: users.split('\n').map((line) => line.split(' ')) };
+    const child = spawn('taskset', ['-c', String(SERVER_CORE), 'python3', resolve('benches/page.py')], { stdio: ['pipe', 'pipe', 'inherit'] });
+    child.stdin.write(`${JSON.stringify(asked)}\n`);
+    const [port] = await once(child.stdout, 'data');
+    return { measure: () => pages(Number(port)), stop: () => child.stdin.end() };
   },
 });
 
@@ -244,8 +249,9 @@ async function main(db, folder) {
       if (page.data.length !== Math.min(20, count)) throw new Error(`the page of ${uid} has ${page.data.length} items`);
     }
     check.close();
-    const floor = db.floor(await statement(db, server));
-    const feed = await pairs(() => pages(server.port), floor);
+    const floor = await db.floor(await statement(db, server));
+    const feed = await pairs(() => pages(server.port), floor.measure);
+    floor.stop();
     console.log(`  API: ${summary(feed.a)}; ${db.plain}: ${summary(feed.b)}`);
     judge(`P10 feed page, ${db.name}, p50`, feed.ratios('p50'), { target: 2.5, stretch: 1.8, better: 'less' });
     judge(`P10 feed page, ${db.name}, p99`, feed.ratios('p99'), { target: 2.5, stretch: 1.8, better: 'less' });

@@ -134,6 +134,17 @@ on_both! {
         store.check().await.unwrap();
     }
 
+    async fn a_database_that_has_lost_a_table_is_not_ready(db) {
+        let store = db.open().await;
+        store.check().await.unwrap();
+        let lost = store.write(|tx| Box::pin(async move {
+            tx.execute_unprepared("ALTER TABLE apps RENAME TO lost").await?;
+            Ok(())
+        }));
+        lost.await.unwrap();
+        assert!(store.check().await.is_err());
+    }
+
     async fn a_background_write_is_told_when_its_time_is_over_and_a_request_is_not(db) {
         let store = db.open().await;
         let spend = |tx: &'_ campanile::store::Tx| !tx.is_out_of_time();
