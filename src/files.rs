@@ -34,6 +34,8 @@ const BUSY: Duration = Duration::from_secs(5);
 const PART_BYTES: usize = 512 * 1024;
 /// What of a file that is being read is asked for at once.
 const PIECE_BYTES: u64 = 512 * 1024;
+/// How often a folder is made for a file at most.
+const TRIES: usize = 3;
 /// The name of the metadata of errors that are the store's.
 const STORE_KEY: &str = "store";
 
@@ -239,9 +241,10 @@ impl Draft {
         let part = self.waiting.split().freeze();
         let upload = match &mut self.upload {
             Some(upload) => upload,
-            None => self
-                .upload
-                .insert(self.store.put_multipart(&self.path).await.map_err(fault)?),
+            None => {
+                let begun = tried(|| self.store.put_multipart(&self.path)).await;
+                self.upload.insert(begun.map_err(fault)?)
+            }
         };
         upload.put_part(PutPayload::from(part)).await.map_err(fault)
     }
@@ -268,7 +271,7 @@ impl Draft {
             Some(upload) => upload.complete().await,
             None => {
                 let whole = PutPayload::from(self.waiting.split().freeze());
-                self.store.put(&self.path, whole).await
+                tried(|| self.store.put(&self.path, whole.clone())).await
             }
         };
         stored.map(drop).map_err(fault)
@@ -290,6 +293,21 @@ impl fmt::Debug for Draft {
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
+}
+
+/// Makes a file, some times if need be: whoever removes the last file of a folder takes the folder along, and may find it empty
+/// that was made for this one just then.
+async fn tried<T, F>(make: impl Fn() -> F) -> object_store::Result<T>
+where
+    F: Future<Output = object_store::Result<T>>,
+{
+    for _ in 1..TRIES {
+        match make().await {
+            Err(object_store::Error::Generic { store, .. }) if store != s3::NAME => {}
+            made => return made,
+        }
+    }
+    make().await
 }
 
 /// The refusal of a file that is larger than files may be.
@@ -413,6 +431,12 @@ mod tests {
         assert!(files.begin("a/more.csv").await.is_ok());
     }
 
+    /// Lets nothing have come into a folder for long.
+    fn age(folder: &std::path::Path) {
+        let folder = std::fs::File::open(folder).unwrap();
+        folder.set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
+
     #[tokio::test]
     async fn a_sweep_takes_what_is_old_finished_or_not_and_leaves_the_rest() {
         let folder = tempfile::tempdir().unwrap();
@@ -424,7 +448,33 @@ mod tests {
         std::fs::write(folder.path().join("uploads/a/old.csv#1"), "half").unwrap();
         assert_eq!(files.sweep(|name| name.ends_with("/old.csv"), NOW).await.unwrap(), 3);
         assert_eq!(files.find("b/new.csv").await.unwrap(), Some(0));
-        assert!(!folder.path().join("uploads/a").exists());
+        let emptied = folder.path().join("uploads/a");
+        assert!(emptied.exists(), "somebody may be about to write into it");
+        age(&emptied);
+        files.sweep(|_| false, NOW).await.unwrap();
+        assert!(!emptied.exists());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_sweep_takes_no_folder_away_from_whoever_writes_the_first_file_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path(), 4);
+        let sweep = async {
+            loop {
+                files.sweep(|_| false, NOW).await.unwrap();
+            }
+        };
+        let write = async {
+            for number in 0..500 {
+                let draft = files.begin(&format!("{number}/a.csv")).await.unwrap();
+                draft.finish().await.unwrap();
+                std::fs::remove_dir_all(folder.path().join(format!("uploads/{number}"))).unwrap();
+            }
+        };
+        tokio::select! {
+            () = write => {}
+            () = sweep => {}
+        }
     }
 
     #[tokio::test]
@@ -456,6 +506,8 @@ mod tests {
             "each file is looked at once in a walk"
         );
         assert_eq!(sweep(true).await.0 + sweep(true).await.0, SWEPT_MAX as u64 / 2 * 3);
+        let parts = ["a", "b", "c"].map(|part| folder.path().join("uploads").join(part));
+        parts.iter().for_each(|part| age(part));
         assert_eq!(sweep(true).await, (0, 0));
         let left = std::fs::read_dir(folder.path().join("uploads")).unwrap().count();
         assert_eq!(left, 0, "empty folders go as well");

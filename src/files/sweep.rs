@@ -15,6 +15,8 @@ use crate::model::{Error, Reason, Result, Timestamp};
 
 /// Files and folders that one sweep looks at; the next one goes on behind them.
 pub(super) const SWEPT_MAX: usize = 1_000;
+/// How long a folder is empty before it goes.
+const EMPTY_FOR: Duration = Duration::from_secs(60);
 /// How long after the end of a bucket, or behind a store that was away, a sweep begins at its front again: each list is a
 /// request that somebody may have to pay.
 const LIST_REST: Duration = Duration::from_secs(60);
@@ -122,7 +124,9 @@ impl Walk {
                     swept += u64::from(remove_old(part, &file?, &is_old)?);
                 } else {
                     // One that is not empty stays, which is what was meant.
-                    drop(std::fs::remove_dir(part));
+                    if is_at_rest(part) {
+                        drop(std::fs::remove_dir(part));
+                    }
                     self.files = None;
                 }
                 continue;
@@ -159,6 +163,12 @@ fn remove_old(part: &FilePath, file: &DirEntry, is_old: impl Fn(&str) -> bool) -
         false => std::fs::remove_file(file.path()),
     };
     Ok(there(removed)?.is_some())
+}
+
+/// Whether nothing came into a folder, or went out of it, for a while: whoever writes makes one before there is a file in it.
+fn is_at_rest(folder: &FilePath) -> bool {
+    let changed = folder.metadata().and_then(|meta| meta.modified());
+    changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|rest| rest >= EMPTY_FOR))
 }
 
 /// Nothing where something is not there.
