@@ -38,6 +38,10 @@ points! {
     SendBeforeCommit = "send_before_commit",
     /// A send is committed and not answered.
     SendAfterCommit = "send_after_commit",
+    /// What users did with items of their feeds is written and not committed.
+    MarkBeforeCommit = "mark_before_commit",
+    /// The same, committed and not answered.
+    MarkAfterCommit = "mark_after_commit",
     /// The lease of a page is written and not committed.
     LeaseBeforeCommit = "lease_before_commit",
     /// A page is leased and nothing of it done.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Whose, find_category, no_such_item, one, whose};
 use crate::domain::{Acting, Service, Written};
+use crate::failpoint::{Point, hit};
 use crate::model::feed::{Engagement, FeedItem, ItemState, Shown, StoredItem, TOPICS_MAX, Topic};
 use crate::model::id::{AppId, FeedItemId, UserId};
 use crate::model::{Error, Reason, Result, Timestamp};
@@ -159,7 +160,9 @@ pub async fn deliver_many(service: &Service, acting: &Acting, ids: BTreeSet<Feed
         now: acting.now,
     };
     let written = service.deliveries.write(app, acting.once.clone(), Arc::new(told));
-    Ok(service.noted(written.await?))
+    let written = service.noted(written.await?);
+    hit(Point::MarkAfterCommit);
+    Ok(written)
 }
 
 /// Marks the unread items of the user acted for as read, all or those of a category that is named by its name or id, and
@@ -238,6 +241,7 @@ async fn read_many(tx: &Tx, (app, user): (AppId, UserId), ids: &[FeedItemId], no
     let unread = lines.into_iter().filter(|line| line.user == user && line.state.counted);
     let changes: Vec<_> = unread.map(|line| (line, line.state.read(now))).collect();
     store::record_changes(tx, app, &mut BTreeMap::from([(user, head)]), &changes, &[]).await?;
+    hit(Point::MarkBeforeCommit);
     u32::try_from(changes.len()).map_err(Error::internal)
 }
 
@@ -252,6 +256,7 @@ async fn ask(service: &Service, acting: &Acting, id: FeedItemId, what: What) -> 
     };
     let written = service.marks.write(app, acting.once.clone(), Arc::new(asked));
     let written = service.noted(written.await?);
+    hit(Point::MarkAfterCommit);
     Ok(Written {
         value: one(service, app, written.value, &whose, Shown::Content).await?,
         replayed: written.replayed,
@@ -281,6 +286,7 @@ async fn mark_together(tx: &Tx, app: AppId, asked: &[Arc<Asked>]) -> Result<Vec<
         .filter_map(|id| Some((*before.get(id)?, items.get(id)?.state)));
     let changes: Vec<_> = changes.collect();
     store::record_changes(tx, app, &mut heads, &changes, &engagements).await?;
+    hit(Point::MarkBeforeCommit);
     Ok(answers)
 }
 
@@ -308,6 +314,7 @@ async fn deliver_together(tx: &Tx, app: AppId, told: &[Arc<Told>]) -> Result<Vec
         answers.push(Ok(Delivered { count, items }));
     }
     store::record_changes(tx, app, &mut heads, &changes, &[]).await?;
+    hit(Point::MarkBeforeCommit);
     Ok(answers)
 }
 

@@ -244,11 +244,15 @@ pub(super) async fn feed_faults(
         }
     }
     let read_by = |row: &&Value| read.contains(&(user.to_owned(), row["id"].as_str().unwrap().to_owned()));
-    for row in rows.iter().filter(|row| row["readAt"].is_string() != read_by(row)) {
-        faults.push(format!(
-            "{} of {user} is read or not, against what was answered",
-            row["id"]
-        ));
+    for row in &rows {
+        let marks = ["deliveredAt", "readAt", "interactedAt"].map(|name| row[name].is_string());
+        let clicks = row["engagements"].as_array().map_or(0, Vec::len);
+        if (marks, clicks) != ([read_by(&row); 3], usize::from(read_by(&row))) {
+            faults.push(format!(
+                "{} of {user} is delivered, read and clicked on or not, against what was answered: {row}",
+                row["id"]
+            ));
+        }
     }
     let unread = rows.iter().filter(|row| row["readAt"].is_null()).count();
     let count = &get(server, "notification-feed/unread-count", Some(user)).await["data"]["count"];

@@ -1,5 +1,5 @@
 //! Load with a journal: clients that send under a key of their own each time, repeat the same call until it is answered,
-//! whatever process answers, and write down what was. Some watch their batches, and some read what was sent.
+//! whatever process answers, and write down what was. Some watch their batches, and some read what was sent, and click on it.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -376,18 +376,23 @@ impl Caller {
         None
     }
 
-    /// Reads the item of a send's first receiver.
+    /// Has the first receiver of a send be shown its item, read it and click on it, each in a call of its own.
     async fn read(&self, sent: &Sent) -> (String, String) {
         let first = &sent.answer["receivers"][0];
         let user = first["receiver"].as_str().unwrap().to_owned();
         let item = first["deliveries"][0]["feedItemId"].as_str().unwrap().to_owned();
-        let (status, body) = self
-            .call(|url| {
-                let path = format!("{url}/v3/campaigns/notification-feed/{item}/read");
-                self.http.post(path).header("apikey", KEY).header("onbehalfof", &user)
-            })
-            .await;
-        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+        for (path, body) in [
+            ("delivered".to_owned(), json!({"ids": [item]})),
+            (format!("{item}/read"), json!({})),
+            (format!("{item}/engagement"), json!({"topic": "clicked"})),
+        ] {
+            let call = self.call(|url| {
+                let call = self.http.post(format!("{url}/v3/campaigns/notification-feed/{path}"));
+                call.header("apikey", KEY).header("onbehalfof", &user).json(&body)
+            });
+            let (status, answer) = call.await;
+            assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&answer));
+        }
         (user, item)
     }
 

@@ -38,6 +38,8 @@ const POINTS: &[(Point, Scene, u32)] = &[
     (Point::SendPlanned, Scene::Load, 3),
     (Point::SendBeforeCommit, Scene::Load, 3),
     (Point::SendAfterCommit, Scene::Load, 3),
+    (Point::MarkBeforeCommit, Scene::Load, 2),
+    (Point::MarkAfterCommit, Scene::Load, 2),
     (Point::LeaseBeforeCommit, Scene::Load, 2),
     (Point::AfterLease, Scene::Load, 2),
     (Point::StepPlanned, Scene::Load, 2),
