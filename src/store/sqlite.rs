@@ -22,8 +22,9 @@ use crate::model::Result;
 
 /// Requests' writes that may wait; more are refused at once, so a slow disk cannot fill the memory.
 const API_QUEUE_MAX: usize = 1_024;
-/// Background writes that may wait. Workers keep the rest in the database.
-const BACKGROUND_QUEUE_MAX: usize = 16;
+/// Background writes that may wait: as many as the most workers, imports and duties have at once. They keep the rest in the
+/// database.
+const BACKGROUND_QUEUE_MAX: usize = 32;
 /// Closures that share one COMMIT, and the time after which no further one of a request joins.
 const GROUP_MAX: usize = 128;
 const GROUP_TIME_MAX: Duration = Duration::from_millis(10);

@@ -196,7 +196,7 @@ async fn explain(
     }
     checks.extend(
         match look_at_sequence(service.store.read(), (app, campaign), member).await? {
-            Some((sequence, due_at)) => of_steps(&sequence, &ways, member, due_at),
+            Some((sequence, due_at)) => of_steps(&sequence, (campaign, &ways), member, due_at),
             None => of_ways(&ways, member, served),
         },
     );
@@ -268,7 +268,7 @@ async fn look_at_sequence(
 /// What was looked at for each step of a sequence, up to the one that the recipient waits for.
 fn of_steps(
     sequence: &Sequence,
-    ways: &[SendableChannel],
+    (campaign, ways): (&Campaign, &[SendableChannel]),
     member: &AudienceMember,
     due_at: Option<Timestamp>,
 ) -> Vec<Check> {
@@ -280,6 +280,11 @@ fn of_steps(
         let stopped = reason.filter(|reason| **reason == DeliveryReason::SEQUENCE_STOPPED);
         if number > FIRST_STEP {
             let due = match (told, stopped) {
+                (None, _) if campaign.status == CampaignStatus::Cancelled => {
+                    Check::new("step_due", CheckResult::Failed)
+                        .because(&"campaign_cancelled")
+                        .at(campaign.completed_at)
+                }
                 (None, _) => Check::new("step_due", CheckResult::Pending).at(due_at),
                 (Some(line), Some(reason)) => Check::new("step_due", CheckResult::Failed)
                     .because(reason)

@@ -268,6 +268,9 @@ everywhere! {
         assert_eq!(with_status(&shop, &unreached, "cancelled").await, uids(3));
         assert_eq!(state(&shop, &queued).await, json!(["cancelled", [0, 0, 0, 0, 3]]));
         assert_eq!(with_status(&shop, &queued, "cancelled").await, uids(3));
+        let told = explained(&shop, &reached, "user-00000").await;
+        let (due, ended) = (check(&told, "step_due", Some("push")), &ask(&shop, "GetCampaign", &reached).await["completedAt"]);
+        assert_eq!((&due["result"], &due["reason"], &due["foundAt"]), (&json!("failed"), &json!("campaign_cancelled"), ended));
         let told = explained(&shop, &queued, "user-00000").await;
         let push = &told["deliveries"][0];
         assert_eq!((&push["status"], &push["reason"], &push["attempts"]), (&json!("suppressed"), &json!("cancelled"), &json!(0)));

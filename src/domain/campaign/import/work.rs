@@ -334,6 +334,8 @@ async fn take(service: &Service, work: &mut Importing, now: Timestamp) -> Result
     work.pace.learn(in_time);
     work.job.next = settled.next;
     work.job.counts = work.job.counts.and(settled.counts);
+    // It came on, and so it says in its row.
+    work.job.attempts = 0;
     work.job.problem_count = problem_count;
     service.wake.progress();
     if ahead.is_none() {
