@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Kills processes under load, and takes their database away, for long: what `make soak` does. CAMPANILE_TEST_KILLS says how often, per database; 200 unless
-# told otherwise. A PostgreSQL cluster of its own is started, unless CAMPANILE_TEST_POSTGRES_URL names one, and stopped; it
-# writes through to the disk, as a production server does. Campaigns that an earlier build has begun are finished by this one:
-# CAMPANILE_TEST_PREVIOUS names that build, otherwise it is made of the commit before the last change of the schema. Ends with
-# proof that a release build cannot be broken like this.
+# Kills processes under load, and takes their database away, for long: what `make soak` does. CAMPANILE_TEST_KILLS says how
+# often, per database; 200 unless told otherwise. A PostgreSQL cluster of its own is started, unless CAMPANILE_TEST_POSTGRES_URL
+# names one, and stopped; it writes through to the disk, as a production server does. Campaigns that an earlier build has begun
+# are finished by this one: CAMPANILE_TEST_PREVIOUS names that build, otherwise it is made of the commit before the last change of
+# the schema. Ends with proof that a release build cannot be broken like this.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
